@@ -1,0 +1,3 @@
+package simd
+
+func vectorFor(Level) vectorKernels { return portableVector }
