@@ -1,0 +1,131 @@
+package grad
+
+import (
+	"fmt"
+
+	"hasten/engine/par"
+	"hasten/engine/simd"
+)
+
+type normArgs struct {
+	y, x, w, b, stats []float32
+	rows, cols        int
+	eps               float32
+}
+
+type normBackArgs struct {
+	dx, x, w, dy, stats []float32
+	dw, db              []float32 // partial sums: one row for each piece
+	rows, cols, grain   int
+	fresh               bool
+}
+
+var (
+	normLoop     par.Loop[normArgs]
+	normBackLoop par.Loop[normBackArgs]
+)
+
+// RMSNorm computes y = x / rms(x) · w for every row, with
+// rms(x) = √(mean(x²) + eps). x: [..., D], w: [D].
+// Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+func RMSNorm(t *Tape, x, w *Var, eps float32) *Var {
+	rows, cols := x.Rows(), x.Cols()
+	if w.Len() != cols {
+		panic(fmt.Sprintf("grad: RMSNorm of %v with gain %v", x.Shape, w.Shape))
+	}
+	y := t.New(x.Shape)
+	var stats []float32 // 1/rms of each row
+	if n := t.Record(y, rmsNormBack, x, w); n != nil {
+		stats = n.Save(0, rows)
+	}
+	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y: y.Data, x: x.Data, w: w.Data, stats: stats, rows: rows, cols: cols, eps: eps},
+		func(a *normArgs, i int) {
+			lo, hi := par.Bounds(i, rowGrain, a.rows)
+			for r := lo; r < hi; r++ {
+				s := simd.RMSNormRow(a.y[r*a.cols:(r+1)*a.cols], a.x[r*a.cols:(r+1)*a.cols], a.w, a.eps)
+				if a.stats != nil {
+					a.stats[r] = s
+				}
+			}
+		})
+	return y
+}
+
+func rmsNormBack(n *Node) {
+	normBack(n, func(a *normBackArgs, i int) {
+		dw := a.dw[i*a.cols : (i+1)*a.cols]
+		lo, hi := par.Bounds(i, a.grain, a.rows)
+		for r := lo; r < hi; r++ {
+			c, d := r*a.cols, (r+1)*a.cols
+			if a.fresh {
+				clear(a.dx[c:d])
+			}
+			simd.RMSNormRowBackward(a.dx[c:d], dw, a.x[c:d], a.w, a.dy[c:d], a.stats[r])
+		}
+	})
+}
+
+// LayerNorm computes y = (x - mean(x)) / √(var(x) + eps) · w + b for every row.
+// x: [..., D], w, b: [D]. Source: Ba, Kiros, Hinton, "Layer Normalization", 2016.
+func LayerNorm(t *Tape, x, w, b *Var, eps float32) *Var {
+	rows, cols := x.Rows(), x.Cols()
+	if w.Len() != cols || b.Len() != cols {
+		panic(fmt.Sprintf("grad: LayerNorm of %v with gain %v and bias %v", x.Shape, w.Shape, b.Shape))
+	}
+	y := t.New(x.Shape)
+	var stats []float32 // mean and 1/deviation of each row
+	if n := t.Record(y, layerNormBack, x, w, b); n != nil {
+		stats = n.Save(0, 2*rows)
+	}
+	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y.Data, x.Data, w.Data, b.Data, stats, rows, cols, eps},
+		func(a *normArgs, i int) {
+			lo, hi := par.Bounds(i, rowGrain, a.rows)
+			for r := lo; r < hi; r++ {
+				mean, rstd := simd.LayerNormRow(a.y[r*a.cols:(r+1)*a.cols], a.x[r*a.cols:(r+1)*a.cols], a.w, a.b, a.eps)
+				if a.stats != nil {
+					a.stats[2*r], a.stats[2*r+1] = mean, rstd
+				}
+			}
+		})
+	return y
+}
+
+func layerNormBack(n *Node) {
+	normBack(n, func(a *normBackArgs, i int) {
+		dw, db := a.dw[i*a.cols:(i+1)*a.cols], a.db[i*a.cols:(i+1)*a.cols]
+		lo, hi := par.Bounds(i, a.grain, a.rows)
+		for r := lo; r < hi; r++ {
+			c, d := r*a.cols, (r+1)*a.cols
+			if a.fresh {
+				clear(a.dx[c:d])
+			}
+			simd.LayerNormRowBackward(a.dx[c:d], dw, db, a.x[c:d], a.w, a.dy[c:d], a.stats[2*r], a.stats[2*r+1])
+		}
+	})
+}
+
+// normBack runs the backward rows of a norm, then sums the partial gradients
+// of its gain (input 1) and bias (input 2, if there is one) in fixed order.
+func normBack(n *Node, rows func(*normBackArgs, int)) {
+	t, x, w := n.Tape, n.In[0], n.In[1]
+	a := normBackArgs{x: x.Data, w: w.Data, dy: n.Out.Grad, stats: n.Saved[0], rows: x.Rows(), cols: x.Cols()}
+	a.grain = partialGrain(a.rows)
+	pieces := par.Pieces(a.rows, a.grain)
+	dx, fresh := n.GradInto(0)
+	if dx == nil { // wanted by nobody, but the rows write one
+		dx, fresh = t.scratch(x.Len()), true
+		defer t.drop(dx)
+	}
+	a.dx, a.fresh = dx, fresh
+	sums := t.scratch(2 * pieces * a.cols)
+	defer t.drop(sums)
+	clear(sums)
+	a.dw, a.db = sums[:pieces*a.cols], sums[pieces*a.cols:]
+	normBackLoop.Run(pieces, a, rows)
+	if g, fresh := n.GradInto(1); g != nil {
+		fold(g, a.dw, fresh)
+	}
+	if g, fresh := n.GradInto(2); g != nil {
+		fold(g, a.db, fresh)
+	}
+}

@@ -1,0 +1,344 @@
+// Package grad is reverse-mode differentiation on a tape.
+//
+// An operation is one function: it computes its output and records how the
+// gradient flows back through it. A Tape holds what one pass computed; it is
+// used again and again, and after its first pass takes nothing from the Go
+// heap. The way through is
+//
+//	tape := grad.NewTape(arena)
+//	for {
+//		x := grad.Linear(tape, input, weight, bias) // values, recorded
+//		loss := grad.Mean(tape, x)
+//		tape.Backward(loss)                         // gradients in weight.Grad
+//		tape.Reset()
+//	}
+//
+// To write an operation of your own, see Tape.Record.
+package grad
+
+import (
+	"fmt"
+
+	"hasten/engine/memory"
+	"hasten/engine/precision"
+	"hasten/engine/rng"
+	"hasten/engine/tensor"
+)
+
+// Var is a value that gradients can flow back to.
+type Var struct {
+	tensor.Tensor
+	// Grad is the gradient of the loss with respect to the value. For a
+	// parameter it stays until ZeroGrad; for a value on a tape it is there
+	// only while the backward pass needs it.
+	Grad []float32
+
+	wanted bool // whether a gradient is wanted
+	param  bool // a parameter: its gradient buffer is permanent
+	stale  bool // a parameter whose Grad holds nothing that counts
+	owned  bool // Data belongs to the tape, which frees it
+}
+
+// Param is a trainable tensor with a name.
+type Param struct {
+	*Var
+	Name  string
+	Decay bool // whether weight decay applies: matrices yes, biases and gains no
+}
+
+// NewParam returns a zeroed parameter whose value and gradient come from the
+// arena. Weight decay applies when it has two dimensions or more.
+func NewParam(a *memory.Arena, name string, dims ...int) *Param {
+	s := tensor.Of(dims...)
+	v := &Var{
+		Tensor: tensor.Tensor{Shape: s, Data: a.Floats(memory.Weights, s.Len())},
+		Grad:   a.Floats(memory.Gradients, s.Len()),
+		wanted: true, param: true, stale: true,
+	}
+	return &Param{Var: v, Name: name, Decay: s.Rank() > 1}
+}
+
+// ZeroGrad makes the next backward pass overwrite the parameter's gradient.
+func (p *Param) ZeroGrad() { p.stale = true }
+
+// SettleGrad clears the gradient of a parameter that no backward pass has
+// reached since ZeroGrad. Optimisers call it before they read Grad.
+func (p *Param) SettleGrad() {
+	if p.stale {
+		clear(p.Grad)
+		p.stale = false
+	}
+}
+
+// Const returns a value that no gradient flows to.
+func Const(t tensor.Tensor) *Var { return &Var{Tensor: t} }
+
+// Leaf returns a value that a gradient flows to, into a buffer of its own on
+// the Go heap: for inputs whose gradient is the thing wanted.
+func Leaf(t tensor.Tensor) *Var {
+	return &Var{Tensor: t, Grad: make([]float32, len(t.Data)), wanted: true, param: true, stale: true}
+}
+
+// Wanted tells whether a gradient flows to v; an operation's backward function
+// asks it of each input.
+func (v *Var) Wanted() bool { return v != nil && v.wanted }
+
+// Tape records operations in the order they ran. It is for one goroutine.
+type Tape struct {
+	Arena  *memory.Arena
+	Policy precision.Policy // how matrix products are computed; F32 by default
+	Rand   rng.Stream       // for operations that draw random numbers
+
+	nodes []*Node // nodes[:n] are in use, the rest wait to be used again
+	n     int
+	vars  []*Var
+	nv    int
+	off   bool // recording is switched off
+
+	segments []*segmentTape // checkpointed segments waiting to be used again
+}
+
+// NewTape returns an empty tape whose buffers come from the arena.
+func NewTape(a *memory.Arena) *Tape { return &Tape{Arena: a, Policy: precision.F32{}} }
+
+// maxInputs is the number of inputs an operation can have.
+const maxInputs = 8
+
+// Node is one recorded operation. Its backward function reads Out.Grad and
+// adds to the gradient of each input that is wanted, by GradOf.
+type Node struct {
+	Tape   *Tape
+	Out    *Var
+	In     [maxInputs]*Var
+	Saved  [4][]float32 // buffers of kind Activations; freed after the backward function
+	Ints   [8]int
+	Floats [4]float32
+	Index  []int32 // token ids or other indices; not owned
+	State  any     // whatever else an operation keeps; pointers do not allocate
+
+	back func(*Node)
+}
+
+// New returns a value of the given shape for an operation to fill: its
+// contents are unspecified.
+func (t *Tape) New(s tensor.Shape) *Var {
+	v := t.newVar()
+	*v = Var{Tensor: tensor.Tensor{Shape: s, Data: t.Arena.Dirty(memory.Activations, s.Len())}, owned: true}
+	return v
+}
+
+// Input returns a value over data that stays the caller's; no gradient flows
+// to it.
+func (t *Tape) Input(x tensor.Tensor) *Var {
+	v := t.newVar()
+	*v = Var{Tensor: x}
+	return v
+}
+
+// Alias returns a value of another shape that takes over the data of x. An
+// operation that works in place returns an alias of its input; x must then not
+// be read again, except through the alias.
+func (t *Tape) Alias(x *Var, s tensor.Shape) *Var {
+	if s.Len() != x.Len() {
+		panic(fmt.Sprintf("grad: %v seen as %v", x.Shape, s))
+	}
+	v := t.newVar()
+	*v = Var{Tensor: tensor.Tensor{Shape: s, Data: x.Data}, owned: x.owned}
+	x.owned = false
+	return v
+}
+
+// Own returns x as a value an operation may overwrite: an alias where the tape
+// owns the data of x, else a copy.
+func (t *Tape) Own(x *Var) *Var {
+	if x.owned {
+		return t.Alias(x, x.Shape)
+	}
+	y := t.New(x.Shape)
+	copy(y.Data, x.Data)
+	return y
+}
+
+func (t *Tape) newVar() *Var {
+	if t.nv == len(t.vars) {
+		t.vars = append(t.vars, new(Var))
+	}
+	t.nv++
+	return t.vars[t.nv-1]
+}
+
+// Record notes that out was computed from the inputs (nil ones are allowed)
+// and that back carries the gradient from out to them. It returns nil when no
+// gradient is wanted; otherwise the node, to keep what back will need:
+//
+//	func Square(t *grad.Tape, x *grad.Var) *grad.Var {
+//		y := t.New(x.Shape)
+//		simd.Mul(y.Data, x.Data, x.Data)
+//		t.Record(y, squareBack, x)
+//		return y
+//	}
+//
+//	func squareBack(n *grad.Node) {
+//		dx := n.GradOf(0)                     // zeros, or what is there already
+//		for i, d := range n.Out.Grad {
+//			dx[i] += 2 * n.In[0].Data[i] * d
+//		}
+//	}
+//
+// A back that captures nothing makes recording free of allocation.
+func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
+	if t.off {
+		return nil
+	}
+	wanted := false
+	for _, v := range in {
+		wanted = wanted || v.Wanted()
+	}
+	if !wanted {
+		return nil
+	}
+	out.wanted = true
+	if t.n == len(t.nodes) {
+		t.nodes = append(t.nodes, new(Node))
+	}
+	n := t.nodes[t.n]
+	t.n++
+	*n = Node{Tape: t, Out: out, back: back}
+	copy(n.In[:], in)
+	if len(in) > maxInputs {
+		panic(fmt.Sprintf("grad: an operation with %d inputs, at most %d", len(in), maxInputs))
+	}
+	return n
+}
+
+// Save returns a buffer of n unspecified floats that lives until the node's
+// backward function has run.
+func (n *Node) Save(slot, size int) []float32 {
+	n.Saved[slot] = n.Tape.Arena.Dirty(memory.Activations, size)
+	return n.Saved[slot]
+}
+
+// GradOf returns the gradient buffer of input i, to be added to. It is nil
+// when that gradient is not wanted.
+func (n *Node) GradOf(i int) []float32 {
+	g, fresh := n.GradInto(i)
+	if fresh {
+		clear(g)
+	}
+	return g
+}
+
+// GradInto is GradOf for a backward function that can also overwrite: when
+// fresh, the buffer's contents are unspecified and must all be written.
+func (n *Node) GradInto(i int) (g []float32, fresh bool) {
+	return n.Tape.gradInto(n.In[i])
+}
+
+func (t *Tape) gradInto(v *Var) (g []float32, fresh bool) {
+	switch {
+	case !v.Wanted():
+		return nil, false
+	case v.param:
+		fresh, v.stale = v.stale, false
+		return v.Grad, fresh
+	case v.Grad == nil:
+		v.Grad = t.Arena.Dirty(memory.Gradients, len(v.Data))
+		return v.Grad, true
+	}
+	return v.Grad, false
+}
+
+// PassGrad adds the output's gradient to that of input i, by handing over the
+// buffer where it can. It must be the last use of Out.Grad.
+func (n *Node) PassGrad(i int) {
+	v := n.In[i]
+	if v.Wanted() && !v.param && v.Grad == nil && n.Out.Grad != nil {
+		v.Grad, n.Out.Grad = n.Out.Grad, nil
+		return
+	}
+	if g, fresh := n.GradInto(i); fresh {
+		copy(g, n.Out.Grad)
+	} else if g != nil {
+		addTo(g, n.Out.Grad)
+	}
+}
+
+// Backward carries the gradient of a scalar loss back to every parameter,
+// freeing each value as soon as nothing needs it. The tape must be Reset
+// afterwards.
+func (t *Tape) Backward(loss *Var) { t.BackwardScaled(loss, 1) }
+
+// BackwardScaled is Backward of scale·loss.
+func (t *Tape) BackwardScaled(loss *Var, scale float32) {
+	if loss.Len() != 1 {
+		panic(fmt.Sprintf("grad: Backward of a value of shape %v, not a scalar", loss.Shape))
+	}
+	if !loss.wanted {
+		return
+	}
+	g, _ := t.gradInto(loss)
+	g[0] = scale
+	t.BackwardFrom()
+}
+
+// BackwardFrom runs the backward pass from whatever gradients have been set on
+// outputs of this tape.
+func (t *Tape) BackwardFrom() {
+	for i := t.n - 1; i >= 0; i-- {
+		n := t.nodes[i]
+		if n.Out.Grad != nil {
+			n.back(n)
+		}
+		t.freeNode(n)
+	}
+	t.n = 0
+}
+
+func (t *Tape) freeNode(n *Node) {
+	for i, s := range n.Saved {
+		if s != nil {
+			t.Arena.Free(memory.Activations, s)
+			n.Saved[i] = nil
+		}
+	}
+	t.freeVar(n.Out)
+	n.State, n.Index = nil, nil
+}
+
+func (t *Tape) freeVar(v *Var) {
+	if v.owned {
+		t.Arena.Free(memory.Activations, v.Data)
+		v.owned, v.Data = false, nil
+	}
+	if v.Grad != nil && !v.param {
+		t.Arena.Free(memory.Gradients, v.Grad)
+		v.Grad = nil
+	}
+}
+
+// Reset gives back every buffer and empties the tape for the next pass.
+func (t *Tape) Reset() {
+	for _, n := range t.nodes[:t.n] {
+		t.freeNode(n)
+	}
+	for _, v := range t.vars[:t.nv] {
+		t.freeVar(v)
+	}
+	t.n, t.nv = 0, 0
+}
+
+// NoGrad runs f without recording: for evaluation, and for what must not be
+// differentiated.
+func (t *Tape) NoGrad(f func()) {
+	was := t.off
+	t.off = true
+	defer func() { t.off = was }()
+	f()
+}
+
+// Stop returns x as a value that no gradient flows back through.
+func (t *Tape) Stop(x *Var) *Var {
+	v := t.newVar()
+	*v = Var{Tensor: x.Tensor}
+	return v
+}
