@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"math/bits"
@@ -75,14 +76,16 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-// OpenDir opens the model of a directory: its index, if it has one, or
-// model.safetensors.
+// OpenDir opens the model of a directory: model.safetensors, or, where that is
+// absent, the files of the index.
 func OpenDir(dir string) (*Reader, error) {
-	index := filepath.Join(dir, IndexName)
-	if _, err := os.Stat(index); err == nil {
-		return Open(index)
+	single, index := filepath.Join(dir, FileName), filepath.Join(dir, IndexName)
+	if _, err := os.Stat(single); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(index); err == nil {
+			return Open(index)
+		}
 	}
-	return Open(filepath.Join(dir, FileName))
+	return Open(single)
 }
 
 // NewReader reads a file of size bytes from r; name stands for it in errors.

@@ -171,6 +171,9 @@ func TestShards(t *testing.T) {
 		t.Fatalf("without an index: %v", err)
 	}
 	r.Close()
+	if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+		t.Fatal(err)
+	}
 	write(t, filepath.Join(dir, "m-1.safetensors"), one("a", 1), one("b", 2))
 	write(t, filepath.Join(dir, "m-2.safetensors"), one("c", 3))
 	write(t, filepath.Join(dir, "m-3.safetensors"), one("c", 4))
