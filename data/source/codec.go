@@ -11,15 +11,26 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// content is a file's bytes, decompressed and without a byte order mark.
+// content is a file's bytes, decompressed.
 type content struct {
 	*bufio.Reader
 	file *os.File
 	done func() // ends the decompressor, if it needs that
 }
 
-// open opens the file for reading. Read errors name it.
+// open opens a text, without its byte order mark. Read errors name the file.
 func (f *file) open() (*content, error) {
+	c, err := f.openBinary()
+	if err == nil {
+		if head, _ := c.Peek(3); string(head) == "\ufeff" {
+			c.Discard(3)
+		}
+	}
+	return c, err
+}
+
+// openBinary opens anything. Read errors name the file.
+func (f *file) openBinary() (*content, error) {
 	h, err := os.Open(f.path)
 	if err != nil {
 		return nil, err
@@ -43,9 +54,6 @@ func (f *file) open() (*content, error) {
 		from.r, c.done = z, z.Close
 	}
 	c.Reader = bufio.NewReaderSize(from, 64<<10)
-	if head, _ := c.Peek(3); string(head) == "\ufeff" {
-		c.Discard(3)
-	}
 	return c, nil
 }
 

@@ -14,18 +14,13 @@ import (
 // parquet yields one document for every row of a Parquet file's text column.
 func (f *file) parquet(o *Options) iter.Seq2[Document, error] {
 	return func(yield func(Document, error) bool) {
-		stopped := false
-		err := f.readParquet(o, func(d Document) bool {
-			stopped = !yield(d, nil)
-			return !stopped
-		})
-		if err != nil && !stopped {
+		if err := f.readParquet(o, func(d Document) bool { return yield(d, nil) }); err != nil {
 			yield(Document{}, err)
 		}
 	}
 }
 
-func (f *file) readParquet(o *Options, yield func(Document) bool) (err error) {
+func (f *file) readParquet(o *Options, yield func(Document) bool) error {
 	if f.codec != "" {
 		return fmt.Errorf("%s: a compressed Parquet file cannot be read in place; decompress it", f.path)
 	}
@@ -34,64 +29,76 @@ func (f *file) readParquet(o *Options, yield func(Document) bool) (err error) {
 		return err
 	}
 	defer h.Close()
-	row, inside := 0, true
-	defer func() { // the library panics on some broken files
-		if v := recover(); v != nil {
-			if !inside {
-				panic(v)
-			}
-			err = fmt.Errorf("%s: row %d: malformed Parquet: %v", f.path, row+1, v)
+	var p *parquet.File
+	var column int
+	if err := guard(func() (err error) {
+		p, err = parquet.OpenFile(h, f.size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+		if err == nil {
+			column, err = textColumn(p, o.Field)
 		}
-	}()
-	info, err := h.Stat()
-	if err != nil {
 		return err
+	}); err != nil {
+		return fmt.Errorf("%s: Parquet: %w", f.path, err)
 	}
-	p, err := parquet.OpenFile(h, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
-	if err != nil {
-		return fmt.Errorf("%s: not a Parquet file, or cut short: %w", f.path, err)
-	}
-	column, err := textColumn(p, o.Field)
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
-	}
-	values := make([]parquet.Value, 64)
+	row := 0
 	for _, group := range p.RowGroups() {
 		pages := group.ColumnChunks()[column].Pages()
-		for {
-			page, err := pages.ReadPage()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("%s: row %d: %w", f.path, row+1, err)
-			}
-			for r := page.Values(); err == nil; {
-				var n int
-				n, err = r.ReadValues(values)
-				for _, v := range values[:n] {
-					row++
-					text, bad := o.utf8(bytes.Clone(v.ByteArray()), f.path, row)
-					if bad != nil {
-						return bad
-					}
-					inside = false
-					if !yield(Document{Name: f.name, Line: row, Text: text}) {
-						return nil
-					}
-					inside = true
+		for err == nil {
+			var texts [][]byte
+			texts, err = readPage(pages)
+			for _, text := range texts {
+				row++
+				text, bad := o.utf8(text, f.path, row)
+				if bad != nil || !yield(Document{Name: f.name, Line: row, Text: text}) {
+					pages.Close()
+					return bad
 				}
 			}
-			parquet.Release(page)
-			if err != io.EOF {
-				return fmt.Errorf("%s: row %d: %w", f.path, row+1, err)
-			}
 		}
-		if err := pages.Close(); err != nil {
-			return fmt.Errorf("%s: row %d: %w", f.path, row+1, err)
+		if closed := pages.Close(); err == io.EOF {
+			err = closed
+		}
+		if err != nil {
+			return fmt.Errorf("%s: Parquet: after row %d: %w", f.path, row, err)
 		}
 	}
 	return nil
+}
+
+// readPage returns the texts of the next page, with io.EOF after the last.
+func readPage(pages parquet.Pages) (texts [][]byte, err error) {
+	err = guard(func() error {
+		page, err := pages.ReadPage()
+		if err != nil {
+			return err
+		}
+		defer parquet.Release(page)
+		var values [64]parquet.Value // what the page says of its length is not believed
+		for r := page.Values(); ; {
+			n, err := r.ReadValues(values[:])
+			for _, v := range values[:n] {
+				texts = append(texts, bytes.Clone(v.ByteArray()))
+			}
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	return texts, err
+}
+
+// guard turns a panic into an error: the Parquet library panics on some
+// broken files.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("malformed: %v", v)
+		}
+	}()
+	return f()
 }
 
 // textColumn finds the column that holds the text.

@@ -82,6 +82,9 @@ func missing(field string, have []string) error {
 	return fmt.Errorf("no field %q; there are %s: name the one that holds the text", field, strings.Join(have, ", "))
 }
 
+// errLong says that a line or row is over the limit.
+var errLong = errors.New("too long")
+
 func tooLong(o *Options) error {
 	return fmt.Errorf("longer than %d bytes; if that is right, raise the limit on line length", o.MaxLine)
 }
@@ -92,14 +95,17 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > limit+1 { // the end of the line is not counted
-			return nil, errLong
+		ends := err == nil
+		if ends {
+			part = part[:len(part)-1]
 		}
 		switch {
-		case err == nil && line == nil:
-			return part[:len(part)-1], nil
-		case err == nil:
-			return append(line, part[:len(part)-1]...), nil
+		case len(line)+len(part) > limit:
+			return nil, errLong
+		case ends && line == nil:
+			return part, nil
+		case ends:
+			return append(line, part...), nil
 		case err == io.EOF && len(line)+len(part) > 0:
 			return append(line, part...), nil
 		case err != bufio.ErrBufferFull:
@@ -124,7 +130,7 @@ func (f *file) csv(o *Options) iter.Seq2[Document, error] {
 		if f.format == formatTSV {
 			r.Comma = '\t'
 		}
-		column := -1
+		column, line := -1, 0 // line is where the last row began
 		for {
 			limit.left = limit.max
 			record, err := r.Read()
@@ -139,17 +145,18 @@ func (f *file) csv(o *Options) iter.Seq2[Document, error] {
 			case errors.As(err, &at):
 				err = fmt.Errorf("%s:%d: column %d: %w (the row begins on line %d)", f.path, at.Line, at.Column, at.Err, at.StartLine)
 			case err == errLong:
-				line, _ := r.FieldPos(0)
-				err = fmt.Errorf("%s: the row after line %d: %w; or a quote is not closed", f.path, line, tooLong(o))
+				err = fmt.Errorf("%s: the row after the one on line %d: %w; or a quote is not closed", f.path, line, tooLong(o))
 			case err == nil && column < 0:
 				if column = slices.Index(record, o.Field); column < 0 {
 					err = fmt.Errorf("%s:1: %w", f.path, missing(o.Field, slices.Clone(record)))
 					break
 				}
+				line, _ = r.FieldPos(0)
 				continue
 			}
 			d := Document{Name: f.name}
 			if err == nil {
+				line, _ = r.FieldPos(0)
 				d.Line, _ = r.FieldPos(column)
 				d.Text, err = o.utf8([]byte(record[column]), f.path, d.Line)
 			}

@@ -2,7 +2,6 @@ package source
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -180,5 +179,3 @@ func (f *file) sniff(repair bool) (why string, err error) {
 	}
 	return "", nil
 }
-
-var errLong = errors.New("too long")
