@@ -1,6 +1,20 @@
+// # Vector functions
+//
+// Add, Exp, RMSNormRow, AdamWStep and the like work on slices of one length,
+// which the first slice sets: the others may be longer but not shorter (that
+// panics). An output may be the same slice as an input, but must not overlap
+// one otherwise. Within one level an element's result does not depend on its
+// place in the slice. Reductions add in an order that depends on the length
+// alone; it differs between levels.
+//
+// Kernels are called through a table, so a buffer passed to them escapes to the
+// heap: in a loop, pass buffers that live longer than it.
 package simd
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // vectorKernels holds one level's innermost loops. The exported functions
 // check lengths and call them; each kernel takes its length from its first
@@ -54,11 +68,17 @@ var vec vectorKernels
 // chooseVector sets the kernels of the vector files for a level.
 func chooseVector(l Level) { vec = vectorFor(l) }
 
-// The functions of this package work on slices of one length. Inputs may be
-// longer than the output, never shorter (that panics). An output may be the
-// same slice as an input, but must not overlap one otherwise. Within one level
-// an element's result does not depend on its place in the slice; reductions
-// add in an order that depends on the length alone.
+// first returns the first n elements of x.
+func first[T any](x []T, n int) []T {
+	if len(x) < n {
+		tooShort(len(x), n)
+	}
+	return x[:n]
+}
+
+func tooShort(have, want int) {
+	panic(fmt.Sprintf("simd: a slice of %d elements where %d are needed", have, want))
+}
 
 // sumBlock is how many elements a float32 sum takes in one run: its lanes then
 // hold few enough terms for their rounding not to matter. Longer inputs are
@@ -79,7 +99,7 @@ func Sum(x []float32) float32 {
 // Dot returns Σ x·y, added in many lanes and pairwise.
 func Dot(x, y []float32) float32 {
 	if len(x) <= sumBlock {
-		return vec.dot(x, y[:len(x)])
+		return vec.dot(x, first(y, len(x)))
 	}
 	h := half(len(x))
 	return Dot(x[:h], y[:h]) + Dot(x[h:], y[h:])
@@ -100,34 +120,34 @@ func Finite(x []float32) bool { return vec.absMaxBits(x) < infBits }
 const infBits = 0x7f800000 // +Inf; NaNs of either sign are above it without their sign
 
 // Add sets dst = a + b.
-func Add(dst, a, b []float32) { vec.add(dst, a[:len(dst)], b[:len(dst)]) }
+func Add(dst, a, b []float32) { vec.add(dst, first(a, len(dst)), first(b, len(dst))) }
 
 // AddTo sets dst += x.
-func AddTo(dst, x []float32) { vec.addTo(dst, x[:len(dst)]) }
+func AddTo(dst, x []float32) { vec.addTo(dst, first(x, len(dst))) }
 
 // Sub sets dst = a - b.
-func Sub(dst, a, b []float32) { vec.sub(dst, a[:len(dst)], b[:len(dst)]) }
+func Sub(dst, a, b []float32) { vec.sub(dst, first(a, len(dst)), first(b, len(dst))) }
 
 // Mul sets dst = a·b, element by element.
-func Mul(dst, a, b []float32) { vec.mul(dst, a[:len(dst)], b[:len(dst)]) }
+func Mul(dst, a, b []float32) { vec.mul(dst, first(a, len(dst)), first(b, len(dst))) }
 
 // MulAddTo sets dst += a·b, element by element.
-func MulAddTo(dst, a, b []float32) { vec.mulAddTo(dst, a[:len(dst)], b[:len(dst)]) }
+func MulAddTo(dst, a, b []float32) { vec.mulAddTo(dst, first(a, len(dst)), first(b, len(dst))) }
 
 // Scale sets x *= a.
 func Scale(x []float32, a float32) { vec.scale(x, a) }
 
 // Axpy sets y += a·x.
-func Axpy(a float32, x, y []float32) { vec.axpy(y, x[:len(y)], a) }
+func Axpy(a float32, x, y []float32) { vec.axpy(y, first(x, len(y)), a) }
 
 // Lerp sets dst = a·dst + (1-a)·x: one step of an exponential average that
 // keeps a share a of the old value.
-func Lerp(dst, x []float32, a float32) { vec.lerp(dst, x[:len(dst)], a) }
+func Lerp(dst, x []float32, a float32) { vec.lerp(dst, first(x, len(dst)), a) }
 
 // Copy sets dst = src, past the caches where the processor can: for measuring
 // memory bandwidth and for data that will not be read again soon. dst and src
 // must not overlap.
-func Copy(dst, src []float32) { vec.copyStream(dst, src[:len(dst)]) }
+func Copy(dst, src []float32) { vec.copyStream(dst, first(src, len(dst))) }
 
 // Triad sets dst = a + s·b, the STREAM benchmark's measure of bandwidth.
-func Triad(dst, a, b []float32, s float32) { vec.triad(dst, a[:len(dst)], b[:len(dst)], s) }
+func Triad(dst, a, b []float32, s float32) { vec.triad(dst, first(a, len(dst)), first(b, len(dst)), s) }

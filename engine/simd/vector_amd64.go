@@ -4,6 +4,7 @@ import "unsafe"
 
 //go:generate go run ./gen/vector -out vector_amd64.s -stubs vector_stubs_amd64.go -pkg simd
 
+// The AVX2 kernels also use F16C, which every processor with AVX2 has.
 func vectorFor(l Level) vectorKernels {
 	switch l {
 	case AVX512:

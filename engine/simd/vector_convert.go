@@ -6,7 +6,7 @@ const group = 16
 
 // ToBF16 rounds to bfloat16, ties to even. NaNs stay NaN (made quiet).
 func ToBF16(dst []uint16, src []float32) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.toBF16(dst[:k], src[:k])
 	toBF16(dst[k:], src[k:])
@@ -14,19 +14,19 @@ func ToBF16(dst []uint16, src []float32) {
 
 // FromBF16 widens bfloat16, exactly.
 func FromBF16(dst []float32, src []uint16) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.fromBF16(dst[:k], src[:k])
 	fromBF16(dst[k:], src[k:])
 }
 
 // RoundBF16 rounds to the nearest bfloat16 and back: dst = FromBF16(ToBF16(src)).
-func RoundBF16(dst, src []float32) { vec.roundBF16(dst, src[:len(dst)]) }
+func RoundBF16(dst, src []float32) { vec.roundBF16(dst, first(src, len(dst))) }
 
 // ToF16 rounds to IEEE half precision, ties to even: ±Inf from 65520 on,
 // subnormal below 2⁻¹⁴. NaNs stay NaN (made quiet).
 func ToF16(dst []uint16, src []float32) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.toF16(dst[:k], src[:k])
 	toF16(dst[k:], src[k:])
@@ -34,7 +34,7 @@ func ToF16(dst []uint16, src []float32) {
 
 // FromF16 widens IEEE half precision, exactly (NaNs are made quiet).
 func FromF16(dst []float32, src []uint16) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.fromF16(dst[:k], src[:k])
 	fromF16(dst[k:], src[k:])
@@ -43,7 +43,7 @@ func FromF16(dst []float32, src []uint16) {
 // QuantizeS8 sets dst = src/scale, rounded to the nearest integer, ties to
 // even, and held to -128 … 127. NaN gives -128. scale > 0.
 func QuantizeS8(dst []int8, src []float32, scale float32) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.quantizeS8(dst[:k], src[:k], scale)
 	quantizeS8(dst[k:], src[k:], scale)
@@ -51,7 +51,7 @@ func QuantizeS8(dst []int8, src []float32, scale float32) {
 
 // DequantizeS8 sets dst = src·scale.
 func DequantizeS8(dst []float32, src []int8, scale float32) {
-	src = src[:len(dst)]
+	src = first(src, len(dst))
 	k := len(dst) &^ (group - 1)
 	vec.dequantizeS8(dst[:k], src[:k], scale)
 	dequantizeS8(dst[k:], src[k:], scale)

@@ -93,12 +93,14 @@ func TestLongSumsStayAccurate(t *testing.T) {
 		x := make([]float32, 1<<20+12345)
 		s := rng.New(4, 0)
 		s.FillUniform(x, 0, 1)
-		var sum, sq float64
+		var sum, sq, exps float64
 		for _, v := range x {
+			exps += math.Exp(float64(v))
 			sum += float64(v)
 			sq += float64(v) * float64(v)
 		}
 		near(t, "Sum", float64(Sum(x)), sum, 2*ulp*sum)
+		near(t, "LogSumExp", float64(LogSumExp(x)), math.Log(exps), 4*ulp*math.Log(exps))
 		near(t, "Dot", float64(Dot(x, x)), sq, 2*ulp*sq)
 		near(t, "SumSq", SumSq(x), sq, 1e-12*sq)
 	})
@@ -151,6 +153,21 @@ func TestSoftmaxRow(t *testing.T) {
 		for i := range x {
 			if x[i] != y.x[i] {
 				t.Fatalf("SoftmaxRow in place: %v, want %v", x[i], y.x[i])
+			}
+		}
+	})
+}
+
+func TestSoftmaxRowOfNaN(t *testing.T) {
+	eachLevel(t, func(t *testing.T) {
+		for i := range 40 {
+			x := make([]float32, 40)
+			x[i] = nan32
+			SoftmaxRow(x, x)
+			for j, v := range x {
+				if v == v {
+					t.Fatalf("NaN at %d, but %v at %d", i, v, j)
+				}
 			}
 		}
 	})

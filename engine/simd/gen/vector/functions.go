@@ -131,7 +131,7 @@ func (e *exponential) power(n VecVirtual) VecVirtual {
 	return e.k.shiftLeft(e.k.addInt(n, e.bias), 23)
 }
 
-// minusOne is eˣ - 1 without cancellation, for x ≥ 0: 2ⁿ·(eʳ-1) + (2ⁿ-1).
+// minusOne is eˣ - 1 without cancellation, for 0 ≤ x ≤ 80: 2ⁿ·(eʳ-1) + (2ⁿ-1).
 func (e *exponential) minusOne(x VecVirtual) VecVirtual {
 	k := e.k
 	n, p := e.reduce(x)
@@ -156,8 +156,7 @@ func (s sigmoid) of(x VecVirtual) VecVirtual {
 	return s.k.div(e, s.k.add(e, s.one))
 }
 
-// withSlope returns s = sigmoid(x) and the derivative of x·sigmoid(x)'s second
-// factor's logarithm, 1-s, without cancellation.
+// withComplement returns s = sigmoid(x) and 1-s, without cancellation.
 func (s sigmoid) withComplement(x VecVirtual) (value, complement VecVirtual) {
 	k := s.k
 	e := s.normal(x)
@@ -191,7 +190,8 @@ func (t tanh) of(x VecVirtual) VecVirtual {
 	return k.or(k.div(e, k.add(e, t.two)), k.and(x, t.sign))
 }
 
-// geluInner is 2u = x·(a + b·x²), u the argument of tanh in GELU.
+// x·(geluA + geluB·x²) is twice the argument of tanh in GELU, so that
+// 1+tanh(…) is 2·sigmoid of it.
 const (
 	geluA = 2 * 0.79788456080286535588 // 2√(2/π)
 	geluB = geluA * 0.044715

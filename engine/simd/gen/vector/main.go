@@ -24,8 +24,8 @@ func main() {
 	Generate()
 }
 
-// mapped defines an element-wise kernel without scalar parameters. The last
-// `outs` arrays in order are … outputs are named first in the signature.
+// mapped defines an element-wise kernel. prepare emits what comes before the
+// loop, constants and parameters, and returns the body.
 func mapped(name, signature string, ins, outs []string, prepare func(k *kernel) func(in vecs) vecs) {
 	define(name, signature, func(k *kernel) {
 		k.length(outs[0])
