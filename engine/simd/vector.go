@@ -68,8 +68,8 @@ var vec vectorKernels
 // chooseVector sets the kernels of the vector files for a level.
 func chooseVector(l Level) { vec = vectorFor(l) }
 
-// first returns the first n elements of x.
-func first[T any](x []T, n int) []T {
+// prefix returns the first n elements of x.
+func prefix[T any](x []T, n int) []T {
 	if len(x) < n {
 		tooShort(len(x), n)
 	}
@@ -99,7 +99,7 @@ func Sum(x []float32) float32 {
 // Dot returns Σ x·y, added in many lanes and pairwise.
 func Dot(x, y []float32) float32 {
 	if len(x) <= sumBlock {
-		return vec.dot(x, first(y, len(x)))
+		return vec.dot(x, prefix(y, len(x)))
 	}
 	h := half(len(x))
 	return Dot(x[:h], y[:h]) + Dot(x[h:], y[h:])
@@ -120,34 +120,36 @@ func Finite(x []float32) bool { return vec.absMaxBits(x) < infBits }
 const infBits = 0x7f800000 // +Inf; NaNs of either sign are above it without their sign
 
 // Add sets dst = a + b.
-func Add(dst, a, b []float32) { vec.add(dst, first(a, len(dst)), first(b, len(dst))) }
+func Add(dst, a, b []float32) { vec.add(dst, prefix(a, len(dst)), prefix(b, len(dst))) }
 
 // AddTo sets dst += x.
-func AddTo(dst, x []float32) { vec.addTo(dst, first(x, len(dst))) }
+func AddTo(dst, x []float32) { vec.addTo(dst, prefix(x, len(dst))) }
 
 // Sub sets dst = a - b.
-func Sub(dst, a, b []float32) { vec.sub(dst, first(a, len(dst)), first(b, len(dst))) }
+func Sub(dst, a, b []float32) { vec.sub(dst, prefix(a, len(dst)), prefix(b, len(dst))) }
 
 // Mul sets dst = a·b, element by element.
-func Mul(dst, a, b []float32) { vec.mul(dst, first(a, len(dst)), first(b, len(dst))) }
+func Mul(dst, a, b []float32) { vec.mul(dst, prefix(a, len(dst)), prefix(b, len(dst))) }
 
 // MulAddTo sets dst += a·b, element by element.
-func MulAddTo(dst, a, b []float32) { vec.mulAddTo(dst, first(a, len(dst)), first(b, len(dst))) }
+func MulAddTo(dst, a, b []float32) { vec.mulAddTo(dst, prefix(a, len(dst)), prefix(b, len(dst))) }
 
 // Scale sets x *= a.
 func Scale(x []float32, a float32) { vec.scale(x, a) }
 
 // Axpy sets y += a·x.
-func Axpy(a float32, x, y []float32) { vec.axpy(y, first(x, len(y)), a) }
+func Axpy(a float32, x, y []float32) { vec.axpy(y, prefix(x, len(y)), a) }
 
 // Lerp sets dst = a·dst + (1-a)·x: one step of an exponential average that
 // keeps a share a of the old value.
-func Lerp(dst, x []float32, a float32) { vec.lerp(dst, first(x, len(dst)), a) }
+func Lerp(dst, x []float32, a float32) { vec.lerp(dst, prefix(x, len(dst)), a) }
 
 // Copy sets dst = src, past the caches where the processor can: for measuring
 // memory bandwidth and for data that will not be read again soon. dst and src
 // must not overlap.
-func Copy(dst, src []float32) { vec.copyStream(dst, first(src, len(dst))) }
+func Copy(dst, src []float32) { vec.copyStream(dst, prefix(src, len(dst))) }
 
 // Triad sets dst = a + s·b, the STREAM benchmark's measure of bandwidth.
-func Triad(dst, a, b []float32, s float32) { vec.triad(dst, first(a, len(dst)), first(b, len(dst)), s) }
+func Triad(dst, a, b []float32, s float32) {
+	vec.triad(dst, prefix(a, len(dst)), prefix(b, len(dst)), s)
+}

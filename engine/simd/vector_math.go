@@ -4,11 +4,11 @@ import "math"
 
 // Exp sets dst = eˣ, within 2 units in the last place over the whole range:
 // +Inf above 88.72, gradually to 0 below -87.3, NaN for NaN.
-func Exp(dst, x []float32) { vec.exp(dst, first(x, len(dst))) }
+func Exp(dst, x []float32) { vec.exp(dst, prefix(x, len(dst))) }
 
 // ExpSum sets dst = exp(x-shift) and returns Σ dst.
 func ExpSum(dst, x []float32, shift float32) float32 {
-	x = first(x, len(dst))
+	x = prefix(x, len(dst))
 	var sum float64
 	for len(dst) > sumBlock {
 		sum += float64(vec.expSum(dst[:sumBlock], x, shift))
@@ -32,50 +32,50 @@ func LogSumExp(x []float32) float32 {
 }
 
 // Log sets dst = ln x, within 2 units in the last place: -Inf for 0, NaN below.
-func Log(dst, x []float32) { vec.log(dst, first(x, len(dst))) }
+func Log(dst, x []float32) { vec.log(dst, prefix(x, len(dst))) }
 
 // Tanh sets dst = tanh x, within 3 units in the last place.
-func Tanh(dst, x []float32) { vec.tanh(dst, first(x, len(dst))) }
+func Tanh(dst, x []float32) { vec.tanh(dst, prefix(x, len(dst))) }
 
 // Sigmoid sets dst = 1/(1+exp(-x)), within 3 units in the last place where
 // that is a normal number (x > -87).
-func Sigmoid(dst, x []float32) { vec.sigmoid(dst, first(x, len(dst))) }
+func Sigmoid(dst, x []float32) { vec.sigmoid(dst, prefix(x, len(dst))) }
 
 // ReLU sets dst = max(x, 0).
-func ReLU(dst, x []float32) { vec.relu(dst, first(x, len(dst))) }
+func ReLU(dst, x []float32) { vec.relu(dst, prefix(x, len(dst))) }
 
 // ReLUBackward sets dx = dy where x > 0, and 0 elsewhere.
-func ReLUBackward(dx, x, dy []float32) { vec.reluBackward(dx, first(x, len(dx)), first(dy, len(dx))) }
+func ReLUBackward(dx, x, dy []float32) { vec.reluBackward(dx, prefix(x, len(dx)), prefix(dy, len(dx))) }
 
 // SiLU sets dst = x·sigmoid(x).
-func SiLU(dst, x []float32) { vec.silu(dst, first(x, len(dst))) }
+func SiLU(dst, x []float32) { vec.silu(dst, prefix(x, len(dst))) }
 
 // SiLUBackward sets dx = dy·f'(x) for f = SiLU.
-func SiLUBackward(dx, x, dy []float32) { vec.siluBackward(dx, first(x, len(dx)), first(dy, len(dx))) }
+func SiLUBackward(dx, x, dy []float32) { vec.siluBackward(dx, prefix(x, len(dx)), prefix(dy, len(dx))) }
 
 // GELUTanh sets dst = x/2·(1+tanh(√(2/π)·(x+0.044715·x³))), GPT-2's GELU.
-func GELUTanh(dst, x []float32) { vec.geluTanh(dst, first(x, len(dst))) }
+func GELUTanh(dst, x []float32) { vec.geluTanh(dst, prefix(x, len(dst))) }
 
 // GELUTanhBackward sets dx = dy·f'(x) for f = GELUTanh.
 func GELUTanhBackward(dx, x, dy []float32) {
-	vec.geluTanhBackward(dx, first(x, len(dx)), first(dy, len(dx)))
+	vec.geluTanhBackward(dx, prefix(x, len(dx)), prefix(dy, len(dx)))
 }
 
 // GELUErf sets dst = x·Φ(x), Φ the normal distribution function; Φ is within
 // 2e-7 of its value.
-func GELUErf(dst, x []float32) { vec.geluErf(dst, first(x, len(dst))) }
+func GELUErf(dst, x []float32) { vec.geluErf(dst, prefix(x, len(dst))) }
 
 // GELUErfBackward sets dx = dy·f'(x) for f = GELUErf.
 func GELUErfBackward(dx, x, dy []float32) {
-	vec.geluErfBackward(dx, first(x, len(dx)), first(dy, len(dx)))
+	vec.geluErfBackward(dx, prefix(x, len(dx)), prefix(dy, len(dx)))
 }
 
 // SwiGLU sets dst = SiLU(g)·u, the gate of a SwiGLU feed-forward layer.
-func SwiGLU(dst, g, u []float32) { vec.swiglu(dst, first(g, len(dst)), first(u, len(dst))) }
+func SwiGLU(dst, g, u []float32) { vec.swiglu(dst, prefix(g, len(dst)), prefix(u, len(dst))) }
 
 // SwiGLUBackward sets dg and du to the gradients of h = SiLU(g)·u, given dh.
 // dg may be g and du may be u.
 func SwiGLUBackward(dg, du, g, u, dh []float32) {
 	n := len(dg)
-	vec.swigluBackward(dg, first(du, n), first(g, n), first(u, n), first(dh, n))
+	vec.swigluBackward(dg, prefix(du, n), prefix(g, n), prefix(u, n), prefix(dh, n))
 }

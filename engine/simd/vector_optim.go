@@ -22,7 +22,7 @@ type AdamWCoef struct {
 //	p -= LR/Bias1 · m / (√v/√Bias2 + Eps)
 func AdamWStep(p, m, v, g []float32, c AdamWCoef) {
 	n := len(p)
-	vec.adamW(p, first(m, n), first(v, n), first(g, n),
+	vec.adamW(p, prefix(m, n), prefix(v, n), prefix(g, n),
 		float32(c.GradScale), float32(1-c.LR*c.WeightDecay),
 		float32(1-c.Beta1), float32(c.Beta2), float32(1-c.Beta2),
 		float32(1/math.Sqrt(c.Bias2)), float32(c.Eps), float32(c.LR/c.Bias1))
@@ -48,12 +48,12 @@ func SGDStep(p, m, g []float32, c SGDCoef) {
 	n := len(p)
 	scale, decay, lr := float32(c.GradScale), float32(c.WeightDecay), float32(c.LR)
 	if c.Momentum == 0 {
-		vec.sgd(p, first(g, n), scale, decay, lr)
+		vec.sgd(p, prefix(g, n), scale, decay, lr)
 		return
 	}
 	ofGrad, ofBuffer := float32(0), float32(1)
 	if c.Nesterov {
 		ofGrad, ofBuffer = 1, float32(c.Momentum)
 	}
-	vec.sgdMomentum(p, first(m, n), first(g, n), scale, decay, float32(c.Momentum), ofGrad, ofBuffer, lr)
+	vec.sgdMomentum(p, prefix(m, n), prefix(g, n), scale, decay, float32(c.Momentum), ofGrad, ofBuffer, lr)
 }

@@ -5,20 +5,20 @@ import "math"
 // portableVector is the Portable level: the kernels in plain Go. Elementary
 // functions are computed in float64 and rounded once.
 var portableVector = vectorKernels{
-	sum: sum, dot: dot, sumSq: sumSq, max: maximum, absMaxBits: absMaxBits,
-	add: add, sub: sub, mul: mul, mulAddTo: mulAddTo, addTo: addTo,
-	scale: scale, axpy: axpy, lerp: lerp, copyStream: copyStream, triad: triad,
-	exp: exp, tanh: tanh, sigmoid: sigmoid, log: log, expSum: expSum, sumExp: sumExp,
-	relu: relu, reluBackward: reluBackward, silu: silu, siluBackward: siluBackward,
-	geluTanh: geluTanh, geluTanhBackward: geluTanhBackward,
-	geluErf: geluErf, geluErfBackward: geluErfBackward,
-	swiglu: swiglu, swigluBackward: swigluBackward,
-	softmaxBackward: softmaxBackward, scaleMul: scaleMul, sumSqDev: sumSqDev,
-	normalize: normalize, normSums: normSums,
-	rmsNormBackward: rmsNormBackward, layerNormBackward: layerNormBackward,
-	rope: rope, adamW: adamW, sgd: sgd, sgdMomentum: sgdMomentum,
-	toBF16: toBF16, fromBF16: fromBF16, roundBF16: roundBF16, toF16: toF16, fromF16: fromF16,
-	quantizeS8: quantizeS8, dequantizeS8: dequantizeS8,
+	sum: sumPortable, dot: dotPortable, sumSq: sumSqPortable, max: maximumPortable, absMaxBits: absMaxBitsPortable,
+	add: addPortable, sub: subPortable, mul: mulPortable, mulAddTo: mulAddToPortable, addTo: addToPortable,
+	scale: scalePortable, axpy: axpyPortable, lerp: lerpPortable, copyStream: copyStreamPortable, triad: triadPortable,
+	exp: expPortable, tanh: tanhPortable, sigmoid: sigmoidPortable, log: logPortable, expSum: expSumPortable, sumExp: sumExpPortable,
+	relu: reluPortable, reluBackward: reluBackwardPortable, silu: siluPortable, siluBackward: siluBackwardPortable,
+	geluTanh: geluTanhPortable, geluTanhBackward: geluTanhBackwardPortable,
+	geluErf: geluErfPortable, geluErfBackward: geluErfBackwardPortable,
+	swiglu: swigluPortable, swigluBackward: swigluBackwardPortable,
+	softmaxBackward: softmaxBackwardPortable, scaleMul: scaleMulPortable, sumSqDev: sumSqDevPortable,
+	normalize: normalizePortable, normSums: normSumsPortable,
+	rmsNormBackward: rmsNormBackwardPortable, layerNormBackward: layerNormBackwardPortable,
+	rope: ropePortable, adamW: adamWPortable, sgd: sgdPortable, sgdMomentum: sgdMomentumPortable,
+	toBF16: toBF16Portable, fromBF16: fromBF16Portable, roundBF16: roundBF16Portable, toF16: toF16Portable, fromF16: fromF16Portable,
+	quantizeS8: quantizeS8Portable, dequantizeS8: dequantizeS8Portable,
 }
 
 // lanes is how many partial sums the portable reductions keep, for speed and
@@ -29,7 +29,7 @@ func addLanes(s *[lanes]float32) float32 {
 	return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 }
 
-func sum(x []float32) float32 {
+func sumPortable(x []float32) float32 {
 	var s [lanes]float32
 	for ; len(x) >= lanes; x = x[lanes:] {
 		for j := range s {
@@ -42,7 +42,7 @@ func sum(x []float32) float32 {
 	return addLanes(&s)
 }
 
-func dot(x, y []float32) float32 {
+func dotPortable(x, y []float32) float32 {
 	var s [lanes]float32
 	for ; len(x) >= lanes; x, y = x[lanes:], y[lanes:] {
 		for j := range s {
@@ -55,7 +55,7 @@ func dot(x, y []float32) float32 {
 	return addLanes(&s)
 }
 
-func sumSq(x []float32) float64 {
+func sumSqPortable(x []float32) float64 {
 	var s [4]float64
 	for ; len(x) >= len(s); x = x[len(s):] {
 		for j := range s {
@@ -69,7 +69,7 @@ func sumSq(x []float32) float64 {
 	return (s[0] + s[2]) + (s[1] + s[3])
 }
 
-func maximum(x []float32) float32 {
+func maximumPortable(x []float32) float32 {
 	m := float32(math.Inf(-1))
 	for _, v := range x {
 		if v > m {
@@ -79,9 +79,9 @@ func maximum(x []float32) float32 {
 	return m
 }
 
-// absMaxBits compares magnitudes as integers, which order like the numbers,
+// absMaxBitsPortable compares magnitudes as integers, which order like the numbers,
 // NaNs above +Inf.
-func absMaxBits(x []float32) uint32 {
+func absMaxBitsPortable(x []float32) uint32 {
 	var m uint32
 	for _, v := range x {
 		m = max(m, math.Float32bits(v)&^(1<<31))
@@ -89,58 +89,58 @@ func absMaxBits(x []float32) uint32 {
 	return m
 }
 
-func add(dst, a, b []float32) {
+func addPortable(dst, a, b []float32) {
 	for i := range dst {
 		dst[i] = a[i] + b[i]
 	}
 }
 
-func sub(dst, a, b []float32) {
+func subPortable(dst, a, b []float32) {
 	for i := range dst {
 		dst[i] = a[i] - b[i]
 	}
 }
 
-func mul(dst, a, b []float32) {
+func mulPortable(dst, a, b []float32) {
 	for i := range dst {
 		dst[i] = a[i] * b[i]
 	}
 }
 
-func mulAddTo(dst, a, b []float32) {
+func mulAddToPortable(dst, a, b []float32) {
 	for i := range dst {
 		dst[i] += a[i] * b[i]
 	}
 }
 
-func addTo(dst, x []float32) {
+func addToPortable(dst, x []float32) {
 	for i := range dst {
 		dst[i] += x[i]
 	}
 }
 
-func scale(x []float32, a float32) {
+func scalePortable(x []float32, a float32) {
 	for i := range x {
 		x[i] *= a
 	}
 }
 
-func axpy(y, x []float32, a float32) {
+func axpyPortable(y, x []float32, a float32) {
 	for i := range y {
 		y[i] += a * x[i]
 	}
 }
 
-func lerp(dst, x []float32, a float32) {
+func lerpPortable(dst, x []float32, a float32) {
 	b := 1 - a
 	for i := range dst {
 		dst[i] = a*dst[i] + b*x[i]
 	}
 }
 
-func copyStream(dst, src []float32) { copy(dst, src) }
+func copyStreamPortable(dst, src []float32) { copy(dst, src) }
 
-func triad(dst, a, b []float32, s float32) {
+func triadPortable(dst, a, b []float32, s float32) {
 	for i := range dst {
 		dst[i] = a[i] + s*b[i]
 	}
@@ -172,13 +172,13 @@ func tanh64(x float64) float64 {
 func normalCDF(x float64) float64 { return 0.5 * math.Erfc(-x/math.Sqrt2) }
 func normalPDF(x float64) float64 { return exp64(-0.5*x*x) / math.Sqrt(2*math.Pi) }
 
-func exp(dst, x []float32) {
+func expPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = float32(exp64(float64(v)))
 	}
 }
 
-func expSum(dst, x []float32, shift float32) float32 {
+func expSumPortable(dst, x []float32, shift float32) float32 {
 	var s float64
 	for i, v := range x {
 		e := exp64(float64(v - shift))
@@ -188,7 +188,7 @@ func expSum(dst, x []float32, shift float32) float32 {
 	return float32(s)
 }
 
-func sumExp(x []float32, shift float32) float32 {
+func sumExpPortable(x []float32, shift float32) float32 {
 	var s float64
 	for _, v := range x {
 		s += exp64(float64(v - shift))
@@ -196,31 +196,31 @@ func sumExp(x []float32, shift float32) float32 {
 	return float32(s)
 }
 
-func log(dst, x []float32) {
+func logPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = float32(math.Log(float64(v)))
 	}
 }
 
-func tanh(dst, x []float32) {
+func tanhPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = float32(tanh64(float64(v)))
 	}
 }
 
-func sigmoid(dst, x []float32) {
+func sigmoidPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = float32(sigmoid64(float64(v)))
 	}
 }
 
-func relu(dst, x []float32) {
+func reluPortable(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = max(v, 0)
 	}
 }
 
-func reluBackward(dx, x, dy []float32) {
+func reluBackwardPortable(dx, x, dy []float32) {
 	for i, v := range x {
 		if v > 0 {
 			dx[i] = dy[i]
@@ -230,14 +230,14 @@ func reluBackward(dx, x, dy []float32) {
 	}
 }
 
-func silu(dst, x []float32) {
+func siluPortable(dst, x []float32) {
 	for i, v := range x {
 		z := float64(v)
 		dst[i] = float32(z * sigmoid64(z))
 	}
 }
 
-func siluBackward(dx, x, dy []float32) {
+func siluBackwardPortable(dx, x, dy []float32) {
 	for i, v := range x {
 		z := float64(v)
 		s := sigmoid64(z)
@@ -251,14 +251,14 @@ const (
 	gelu3 = gelu1 * 0.044715
 )
 
-func geluTanh(dst, x []float32) {
+func geluTanhPortable(dst, x []float32) {
 	for i, v := range x {
 		z := float64(v)
 		dst[i] = float32(z * sigmoid64(z*(gelu1+gelu3*z*z)))
 	}
 }
 
-func geluTanhBackward(dx, x, dy []float32) {
+func geluTanhBackwardPortable(dx, x, dy []float32) {
 	for i, v := range x {
 		z := float64(v)
 		s := sigmoid64(z * (gelu1 + gelu3*z*z))
@@ -266,28 +266,28 @@ func geluTanhBackward(dx, x, dy []float32) {
 	}
 }
 
-func geluErf(dst, x []float32) {
+func geluErfPortable(dst, x []float32) {
 	for i, v := range x {
 		z := float64(v)
 		dst[i] = float32(z * normalCDF(z))
 	}
 }
 
-func geluErfBackward(dx, x, dy []float32) {
+func geluErfBackwardPortable(dx, x, dy []float32) {
 	for i, v := range x {
 		z := float64(v)
 		dx[i] = dy[i] * float32(normalCDF(z)+z*normalPDF(z))
 	}
 }
 
-func swiglu(dst, g, u []float32) {
+func swigluPortable(dst, g, u []float32) {
 	for i, v := range g {
 		z := float64(v)
 		dst[i] = u[i] * float32(z*sigmoid64(z))
 	}
 }
 
-func swigluBackward(dg, du, g, u, dh []float32) {
+func swigluBackwardPortable(dg, du, g, u, dh []float32) {
 	for i, v := range g {
 		z := float64(v)
 		s := sigmoid64(z)
@@ -297,19 +297,19 @@ func swigluBackward(dg, du, g, u, dh []float32) {
 	}
 }
 
-func softmaxBackward(dx, y, dy []float32, dot float32) {
+func softmaxBackwardPortable(dx, y, dy []float32, dot float32) {
 	for i := range dx {
 		dx[i] = y[i] * (dy[i] - dot)
 	}
 }
 
-func scaleMul(y, x, w []float32, a float32) {
+func scaleMulPortable(y, x, w []float32, a float32) {
 	for i := range y {
 		y[i] = x[i] * a * w[i]
 	}
 }
 
-func sumSqDev(x []float32, mean float32) float32 {
+func sumSqDevPortable(x []float32, mean float32) float32 {
 	var s [lanes]float32
 	for ; len(x) >= lanes; x = x[lanes:] {
 		for j := range s {
@@ -323,14 +323,14 @@ func sumSqDev(x []float32, mean float32) float32 {
 	return addLanes(&s)
 }
 
-func normalize(y, x, w, b []float32, mean, rstd float32) {
+func normalizePortable(y, x, w, b []float32, mean, rstd float32) {
 	for i := range y {
 		y[i] = (x[i]-mean)*rstd*w[i] + b[i]
 	}
 }
 
-// normSums returns Σ w·dy and Σ w·dy·z, z = (x-mean)·rstd.
-func normSums(x, w, dy []float32, mean, rstd float32) (float32, float32) {
+// normSumsPortable returns Σ w·dy and Σ w·dy·z, z = (x-mean)·rstd.
+func normSumsPortable(x, w, dy []float32, mean, rstd float32) (float32, float32) {
 	var s1, s2 float64
 	for i, v := range x {
 		g := w[i] * dy[i]
@@ -340,8 +340,8 @@ func normSums(x, w, dy []float32, mean, rstd float32) (float32, float32) {
 	return float32(s1), float32(s2)
 }
 
-// rmsNormBackward: c = mean(w·dy·x·rstd).
-func rmsNormBackward(dx, dw, x, w, dy []float32, rstd, c float32) {
+// rmsNormBackwardPortable: c = mean(w·dy·x·rstd).
+func rmsNormBackwardPortable(dx, dw, x, w, dy []float32, rstd, c float32) {
 	for i := range dx {
 		z := x[i] * rstd
 		dx[i] += rstd * (w[i]*dy[i] - z*c)
@@ -349,8 +349,8 @@ func rmsNormBackward(dx, dw, x, w, dy []float32, rstd, c float32) {
 	}
 }
 
-// layerNormBackward: c1 = mean(w·dy), c2 = mean(w·dy·z).
-func layerNormBackward(dx, dw, db, x, w, dy []float32, mean, rstd, c1, c2 float32) {
+// layerNormBackwardPortable: c1 = mean(w·dy), c2 = mean(w·dy·z).
+func layerNormBackwardPortable(dx, dw, db, x, w, dy []float32, mean, rstd, c1, c2 float32) {
 	for i := range dx {
 		z := (x[i] - mean) * rstd
 		dx[i] += rstd * (w[i]*dy[i] - c1 - z*c2)
@@ -359,7 +359,7 @@ func layerNormBackward(dx, dw, db, x, w, dy []float32, mean, rstd, c1, c2 float3
 	}
 }
 
-func rope(x []float32, heads int, cos, sin []float32, sign float32) {
+func ropePortable(x []float32, heads int, cos, sin []float32, sign float32) {
 	h := len(cos)
 	for range heads {
 		for i, c := range cos {
@@ -371,7 +371,7 @@ func rope(x []float32, heads int, cos, sin []float32, sign float32) {
 	}
 }
 
-func adamW(p, m, v, g []float32, gradScale, decay, mix1, beta2, mix2, root, eps, step float32) {
+func adamWPortable(p, m, v, g []float32, gradScale, decay, mix1, beta2, mix2, root, eps, step float32) {
 	for i := range p {
 		d := g[i] * gradScale
 		m[i] += mix1 * (d - m[i])
@@ -381,13 +381,13 @@ func adamW(p, m, v, g []float32, gradScale, decay, mix1, beta2, mix2, root, eps,
 	}
 }
 
-func sgd(p, g []float32, gradScale, weightDecay, lr float32) {
+func sgdPortable(p, g []float32, gradScale, weightDecay, lr float32) {
 	for i := range p {
 		p[i] -= lr * (g[i]*gradScale + weightDecay*p[i])
 	}
 }
 
-func sgdMomentum(p, m, g []float32, gradScale, weightDecay, momentum, ofGrad, ofBuffer, lr float32) {
+func sgdMomentumPortable(p, m, g []float32, gradScale, weightDecay, momentum, ofGrad, ofBuffer, lr float32) {
 	for i := range p {
 		d := g[i]*gradScale + weightDecay*p[i]
 		m[i] = momentum*m[i] + d
@@ -405,19 +405,19 @@ func bf16(v float32) uint16 {
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
-func toBF16(dst []uint16, src []float32) {
+func toBF16Portable(dst []uint16, src []float32) {
 	for i, v := range src {
 		dst[i] = bf16(v)
 	}
 }
 
-func fromBF16(dst []float32, src []uint16) {
+func fromBF16Portable(dst []float32, src []uint16) {
 	for i, v := range src {
 		dst[i] = math.Float32frombits(uint32(v) << 16)
 	}
 }
 
-func roundBF16(dst, src []float32) {
+func roundBF16Portable(dst, src []float32) {
 	for i, v := range src {
 		dst[i] = math.Float32frombits(uint32(bf16(v)) << 16)
 	}
@@ -438,13 +438,13 @@ func f16(v float32) uint16 {
 	return sign | uint16((b-0x38000000+0xfff+b>>13&1)>>13)
 }
 
-func toF16(dst []uint16, src []float32) {
+func toF16Portable(dst []uint16, src []float32) {
 	for i, v := range src {
 		dst[i] = f16(v)
 	}
 }
 
-func fromF16(dst []float32, src []uint16) {
+func fromF16Portable(dst []float32, src []uint16) {
 	for i, v := range src {
 		sign := uint32(v&0x8000) << 16
 		b := uint32(v&0x7fff) << 13
@@ -462,7 +462,7 @@ func fromF16(dst []float32, src []uint16) {
 	}
 }
 
-func quantizeS8(dst []int8, src []float32, scale float32) {
+func quantizeS8Portable(dst []int8, src []float32, scale float32) {
 	for i, v := range src {
 		switch q := v / scale; {
 		case q >= 127:
@@ -475,7 +475,7 @@ func quantizeS8(dst []int8, src []float32, scale float32) {
 	}
 }
 
-func dequantizeS8(dst []float32, src []int8, scale float32) {
+func dequantizeS8Portable(dst []float32, src []int8, scale float32) {
 	for i, v := range src {
 		dst[i] = float32(v) * scale
 	}

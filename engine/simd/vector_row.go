@@ -5,7 +5,7 @@ import "math"
 // SoftmaxRow sets dst = exp(x) / Σ exp(x) and returns log Σ exp(x). An element
 // -Inf gives 0; a NaN, a +Inf, or nothing but -Inf gives a row of NaN.
 func SoftmaxRow(dst, x []float32) float32 {
-	x = first(x, len(dst))
+	x = prefix(x, len(dst))
 	if len(dst) == 0 {
 		return float32(math.Inf(-1))
 	}
@@ -17,14 +17,14 @@ func SoftmaxRow(dst, x []float32) float32 {
 
 // SoftmaxRowBackward sets dx = y·(dy - Σ y·dy), the gradient of y = softmax(x).
 func SoftmaxRowBackward(dx, y, dy []float32) {
-	y, dy = first(y, len(dx)), first(dy, len(dx))
+	y, dy = prefix(y, len(dx)), prefix(dy, len(dx))
 	vec.softmaxBackward(dx, y, dy, Dot(y, dy))
 }
 
 // RMSNormRow sets y = x·rstd·w with rstd = 1/√(mean(x²)+eps), which it returns
 // for the backward pass.
 func RMSNormRow(y, x, w []float32, eps float32) (rstd float32) {
-	x, w = first(x, len(y)), first(w, len(y))
+	x, w = prefix(x, len(y)), prefix(w, len(y))
 	rstd = inverseRoot(Dot(x, x), len(x), eps)
 	vec.scaleMul(y, x, w, rstd)
 	return rstd
@@ -35,7 +35,7 @@ func RMSNormRow(y, x, w []float32, eps float32) (rstd float32) {
 //	dx += rstd·(w·dy - x·rstd²·mean(w·dy·x))    dw += dy·x·rstd
 func RMSNormRowBackward(dx, dw, x, w, dy []float32, rstd float32) {
 	n := len(dx)
-	dw, x, w, dy = first(dw, n), first(x, n), first(w, n), first(dy, n)
+	dw, x, w, dy = prefix(dw, n), prefix(x, n), prefix(w, n), prefix(dy, n)
 	_, s := vec.normSums(x, w, dy, 0, rstd)
 	vec.rmsNormBackward(dx, dw, x, w, dy, rstd, s/float32(n))
 }
@@ -44,7 +44,7 @@ func RMSNormRowBackward(dx, dw, x, w, dy []float32, rstd float32) {
 // returns mean and rstd for the backward pass.
 func LayerNormRow(y, x, w, b []float32, eps float32) (mean, rstd float32) {
 	n := len(y)
-	x, w, b = first(x, n), first(w, n), first(b, n)
+	x, w, b = prefix(x, n), prefix(w, n), prefix(b, n)
 	mean = Sum(x) / float32(n)
 	rstd = inverseRoot(vec.sumSqDev(x, mean), n, eps)
 	vec.normalize(y, x, w, b, mean, rstd)
@@ -57,7 +57,7 @@ func LayerNormRow(y, x, w, b []float32, eps float32) (mean, rstd float32) {
 //	dx += rstd·(w·dy - mean(w·dy) - z·mean(w·dy·z))    dw += dy·z    db += dy
 func LayerNormRowBackward(dx, dw, db, x, w, dy []float32, mean, rstd float32) {
 	n := len(dx)
-	dw, db, x, w, dy = first(dw, n), first(db, n), first(x, n), first(w, n), first(dy, n)
+	dw, db, x, w, dy = prefix(dw, n), prefix(db, n), prefix(x, n), prefix(w, n), prefix(dy, n)
 	s1, s2 := vec.normSums(x, w, dy, mean, rstd)
 	vec.layerNormBackward(dx, dw, db, x, w, dy, mean, rstd, s1/float32(n), s2/float32(n))
 }
@@ -81,5 +81,5 @@ func RoPERow(x []float32, heads, E int, cos, sin []float32, sign float32) {
 	if E%2 != 0 {
 		panic("simd: RoPE of heads of odd size")
 	}
-	vec.rope(first(x, heads*E), heads, first(cos, E/2), first(sin, E/2), sign)
+	vec.rope(prefix(x, heads*E), heads, prefix(cos, E/2), prefix(sin, E/2), sign)
 }
