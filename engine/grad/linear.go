@@ -29,7 +29,7 @@ func LinearAdd(t *Tape, x, w, b, r *Var) *Var {
 		a.Residual = r.Data
 	}
 	t.Policy.Mul(precision.Forward, a)
-	t.Record(y, linearBack, x, w, b, r)
+	t.Record(y, linearBack, x, w, b, r).Tangent(linearTangent).PerSample(1, 2).squares(linearSquares)
 	return y
 }
 
@@ -41,7 +41,7 @@ func linearBack(n *Node) {
 		policy.Mul(precision.GradWeight, matmul.Args{M: out, N: in, K: rows, A: dy, TransA: true, B: x.Data, C: dw, Beta: keep(fresh)})
 	}
 	if db, fresh := n.GradInto(2); db != nil {
-		sumRows(n.Tape, db, dy, out, fresh)
+		sumRows(n.Tape, db, dy, nil, fresh)
 	}
 	if dx, fresh := n.GradInto(0); dx != nil {
 		policy.Mul(precision.GradInput, matmul.Args{M: rows, N: in, K: out, A: dy, B: w.Data, C: dx, Beta: keep(fresh)})
@@ -51,6 +51,18 @@ func linearBack(n *Node) {
 	}
 }
 
+func linearTangent(n *Node) *Var {
+	t, x, w := n.Tape, n.In[0], n.In[1]
+	y := n.Tan(3)
+	if dx := n.Tan(0); dx != nil {
+		y = LinearAdd(t, dx, w, nil, y)
+	}
+	if dw := n.Tan(1); dw != nil {
+		y = LinearAdd(t, x, dw, nil, y)
+	}
+	return plusRow(t, n.Out.Shape, y, n.Tan(2))
+}
+
 // MatMul computes a·b. a: [M, K], b: [K, N].
 func MatMul(t *Tape, a, b *Var) *Var {
 	if a.Rank() != 2 || b.Rank() != 2 || a.Cols() != b.Rows() {
@@ -58,7 +70,7 @@ func MatMul(t *Tape, a, b *Var) *Var {
 	}
 	y := t.New(a.Shape.WithLast(b.Cols()))
 	t.Policy.Mul(precision.Forward, matmul.Args{M: a.Rows(), N: b.Cols(), K: a.Cols(), A: a.Data, B: b.Data, C: y.Data})
-	t.Record(y, matmulBack, a, b)
+	t.Record(y, matmulBack, a, b).Tangent(matmulTangent).PerSample(1)
 	return y
 }
 
@@ -71,6 +83,18 @@ func matmulBack(n *Node) {
 	if db, fresh := n.GradInto(1); db != nil {
 		n.Tape.Policy.Mul(precision.GradWeight, matmul.Args{M: k, N: cols, K: m, A: a.Data, TransA: true, B: dy, C: db, Beta: keep(fresh)})
 	}
+}
+
+func matmulTangent(n *Node) *Var {
+	t := n.Tape
+	var y *Var
+	if da := n.Tan(0); da != nil {
+		y = MatMul(t, da, n.In[1])
+	}
+	if db := n.Tan(1); db != nil {
+		y = plus(t, y, MatMul(t, n.In[0], db))
+	}
+	return y
 }
 
 // keep is the factor of what a gradient buffer holds already.
@@ -100,24 +124,30 @@ const partials = 32
 func partialGrain(rows int) int { return max(rowGrain, par.Pieces(rows, partials)) }
 
 type sumArgs struct {
-	sums, x           []float32
+	sums, x, by       []float32
 	rows, cols, grain int
 }
 
 var sumLoop par.Loop[sumArgs]
 
-// sumRows sets (fresh) or adds to dst the sum of the rows of x.
-func sumRows(t *Tape, dst, x []float32, cols int, fresh bool) {
+// sumRows sets (fresh) or adds to dst the sum of the rows of x, multiplied
+// element by element with those of by if it is not nil.
+func sumRows(t *Tape, dst, x, by []float32, fresh bool) {
+	cols := len(dst)
 	rows := len(x) / max(cols, 1)
 	grain := partialGrain(rows)
 	n := par.Pieces(rows, grain)
 	sums := t.scratch(n * cols)
-	sumLoop.Run(n, sumArgs{sums, x, rows, cols, grain}, func(a *sumArgs, i int) {
+	sumLoop.Run(n, sumArgs{sums, x, by, rows, cols, grain}, func(a *sumArgs, i int) {
 		s := a.sums[i*a.cols : (i+1)*a.cols]
 		clear(s)
 		lo, hi := par.Bounds(i, a.grain, a.rows)
-		for r := lo; r < hi; r++ {
-			simd.AddTo(s, a.x[r*a.cols:(r+1)*a.cols])
+		for r := lo * a.cols; r < hi*a.cols; r += a.cols {
+			if a.by == nil {
+				simd.AddTo(s, a.x[r:r+a.cols])
+			} else {
+				simd.MulAddTo(s, a.x[r:r+a.cols], a.by[r:r+a.cols])
+			}
 		}
 	})
 	fold(dst, sums, fresh)
@@ -132,19 +162,4 @@ func fold(dst, sums []float32, fresh bool) {
 	for i := 0; i < len(sums); i += len(dst) {
 		simd.AddTo(dst, sums[i:i+len(dst)])
 	}
-}
-
-type addArgs struct{ dst, x []float32 }
-
-var addLoop par.Loop[addArgs]
-
-// flatGrain is the number of floats in one piece of an element-wise loop.
-const flatGrain = 16384
-
-// addTo adds x to dst, element by element.
-func addTo(dst, x []float32) {
-	addLoop.Run(par.Pieces(len(x), flatGrain), addArgs{dst, x}, func(a *addArgs, i int) {
-		lo, hi := par.Bounds(i, flatGrain, len(a.x))
-		simd.AddTo(a.dst[lo:hi], a.x[lo:hi])
-	})
 }

@@ -9,16 +9,6 @@ import (
 	"hasten/engine/tensor"
 )
 
-var scalar = tensor.Of()
-
-func shapeFor(x *Var, dims []int) tensor.Shape {
-	s := tensor.Of(dims...)
-	if s.Len() != x.Len() {
-		panic(fmt.Sprintf("grad: %v seen as %v", x.Shape, s))
-	}
-	return s
-}
-
 type lookupArgs struct {
 	y, w    []float32
 	ids     []int32
@@ -45,7 +35,7 @@ func Embedding(t *Tape, w *Var, ids []int32) *Var {
 			copy(a.y[r*a.columns:(r+1)*a.columns], a.w[id*a.columns:(id+1)*a.columns])
 		}
 	})
-	if n := t.Record(y, embeddingBack, w); n != nil {
+	if n := t.Record(y, embeddingBack, w).Tangent(embeddingTangent).PerSample(0).squares(embeddingSquares); n != nil {
 		n.Index = ids
 	}
 	return y
@@ -65,6 +55,8 @@ func embeddingBack(n *Node) {
 	})
 }
 
+func embeddingTangent(n *Node) *Var { return Embedding(n.Tape, n.Tan(0), n.Index) }
+
 // AddPositions adds row i mod T of w to row i of x. x: [N, D] with N a
 // multiple of T, w: [at least T, D].
 func AddPositions(t *Tape, x, w *Var, period int) *Var {
@@ -76,7 +68,7 @@ func AddPositions(t *Tape, x, w *Var, period int) *Var {
 	for i := 0; i < rows; i += period {
 		simd.Add(y.Data[i*d:(i+period)*d], x.Data[i*d:(i+period)*d], w.Data[:period*d])
 	}
-	if n := t.Record(y, positionsBack, x, w); n != nil {
+	if n := t.Record(y, positionsBack, x, w).Tangent(positionsTangent).PerSample(1); n != nil {
 		n.Ints[0] = period
 	}
 	return y
@@ -90,6 +82,17 @@ func positionsBack(n *Node) {
 		}
 	}
 	n.PassGrad(0)
+}
+
+func positionsTangent(n *Node) *Var {
+	t, y := n.Tape, n.Tan(0)
+	if n.Tan(1) == nil {
+		return y
+	}
+	if y == nil {
+		y = zeros(t, n.Out.Shape)
+	}
+	return AddPositions(t, y, n.Tan(1), n.Ints[0])
 }
 
 // Rotary is the angles of rotary position embedding for heads of one size.
@@ -128,7 +131,7 @@ var ropeLoop par.Loop[ropeArgs]
 
 // RoPE rotates the first heads of every row by its position, pairing element i
 // with element i+E/2 of a head as the Hugging Face models do. It works in
-// place where the tape owns x.
+// place where the tape owns x and nothing has read it yet.
 // x: [N, C] with heads·E ≤ C; row i is at position i mod period.
 // Source: Su et al., "RoFormer", 2021.
 func RoPE(t *Tape, x *Var, r *Rotary, heads, period int) *Var {
@@ -138,7 +141,7 @@ func RoPE(t *Tape, x *Var, r *Rotary, heads, period int) *Var {
 	}
 	y := t.Own(x)
 	rotate(y.Data, x.Shape, r, heads, period, 1)
-	if n := t.Record(y, ropeBack, x); n != nil {
+	if n := t.Record(y, ropeBack, x).Tangent(ropeTangent); n != nil {
 		n.State, n.Ints[0], n.Ints[1] = r, heads, period
 	}
 	return y
@@ -147,6 +150,10 @@ func RoPE(t *Tape, x *Var, r *Rotary, heads, period int) *Var {
 func ropeBack(n *Node) {
 	rotate(n.Out.Grad, n.Out.Shape, n.State.(*Rotary), n.Ints[0], n.Ints[1], -1)
 	n.PassGrad(0)
+}
+
+func ropeTangent(n *Node) *Var {
+	return RoPE(n.Tape, n.Tan(0), n.State.(*Rotary), n.Ints[0], n.Ints[1])
 }
 
 func rotate(x []float32, s tensor.Shape, r *Rotary, heads, period int, sign float32) {
@@ -159,4 +166,10 @@ func rotate(x []float32, s tensor.Shape, r *Rotary, heads, period int, sign floa
 			simd.RoPERow(a.x[row*a.cols:(row+1)*a.cols], a.heads, e, a.r.Cos[p:p+e/2], a.r.Sin[p:p+e/2], a.sign)
 		}
 	})
+}
+
+// From is the angles of positions start, start+1, …
+func (r *Rotary) From(start int) *Rotary {
+	half := r.HeadSize / 2
+	return &Rotary{r.HeadSize, r.Cos[start*half:], r.Sin[start*half:]}
 }

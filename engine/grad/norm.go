@@ -35,7 +35,8 @@ func RMSNorm(t *Tape, x, w *Var, eps float32) *Var {
 	}
 	y := t.New(x.Shape)
 	var stats []float32 // 1/rms of each row
-	if n := t.Record(y, rmsNormBack, x, w); n != nil {
+	if n := t.Record(y, rmsNormBack, x, w).Tangent(normTangent).PerSample(1); n != nil {
+		n.Floats[0] = eps
 		stats = n.Save(0, rows)
 	}
 	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y: y.Data, x: x.Data, w: w.Data, stats: stats, rows: rows, cols: cols, eps: eps},
@@ -74,7 +75,8 @@ func LayerNorm(t *Tape, x, w, b *Var, eps float32) *Var {
 	}
 	y := t.New(x.Shape)
 	var stats []float32 // mean and 1/deviation of each row
-	if n := t.Record(y, layerNormBack, x, w, b); n != nil {
+	if n := t.Record(y, layerNormBack, x, w, b).Tangent(normTangent).PerSample(1, 2); n != nil {
+		n.Floats[0] = eps
 		stats = n.Save(0, 2*rows)
 	}
 	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y.Data, x.Data, w.Data, b.Data, stats, rows, cols, eps},
@@ -128,4 +130,35 @@ func normBack(n *Node, rows func(*normBackArgs, int)) {
 	if g, fresh := n.GradInto(2); g != nil {
 		fold(g, a.db, fresh)
 	}
+}
+
+// normTangent is that of both norms; LayerNorm, which has a bias, centres its
+// rows first. With c the row and r = (mean(c²)+eps)^(-1/2):
+//
+//	ẏ = (ċ·r + c·ṙ)·w + c·r·ẇ + ḃ,  ṙ = -r³·mean(c·ċ)
+func normTangent(n *Node) *Var {
+	t, c, w, dc := n.Tape, n.In[0], n.In[1], n.Tan(0)
+	if n.In[2] != nil {
+		c, dc = centre(t, c), centre(t, dc)
+	}
+	r := Pow(t, AddScalar(t, rowMean(t, Square(t, c)), n.Floats[0]), -0.5)
+	var y *Var
+	if dc != nil {
+		dr := Scale(t, Mul(t, Pow(t, r, 3), rowMean(t, Mul(t, c, dc))), -1)
+		y = MulRow(t, Add(t, MulCol(t, dc, r), MulCol(t, c, dr)), w)
+	}
+	if dw := n.Tan(1); dw != nil {
+		y = plus(t, y, MulRow(t, MulCol(t, c, r), dw))
+	}
+	return plusRow(t, n.Out.Shape, y, n.Tan(2))
+}
+
+func rowMean(t *Tape, x *Var) *Var { return Scale(t, RowSum(t, x), 1/float32(x.Cols())) }
+
+// centre subtracts from every row its mean; the tangent of zero is zero.
+func centre(t *Tape, x *Var) *Var {
+	if x == nil {
+		return nil
+	}
+	return AddCol(t, x, Scale(t, rowMean(t, x), -1))
 }

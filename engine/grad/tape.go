@@ -18,6 +18,10 @@ package grad
 
 import (
 	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"unsafe"
 
 	"hasten/engine/memory"
 	"hasten/engine/precision"
@@ -37,6 +41,8 @@ type Var struct {
 	param  bool // a parameter: its gradient buffer is permanent
 	stale  bool // a parameter whose Grad holds nothing that counts
 	owned  bool // Data belongs to the tape, which frees it
+	used   bool // owned, and read by an operation: must not be overwritten
+	moved  bool // Data was taken over by an alias
 }
 
 // Param is a trainable tensor with a name.
@@ -89,13 +95,17 @@ type Tape struct {
 	Policy precision.Policy // how matrix products are computed; F32 by default
 	Rand   rng.Stream       // for operations that draw random numbers
 
-	nodes []*Node // nodes[:n] are in use, the rest wait to be used again
-	n     int
-	vars  []*Var
-	nv    int
-	off   bool // recording is switched off
+	nodes    []*Node // nodes[:n] are in use, the rest wait to be used again
+	n        int
+	vars     []*Var // vars[:nv] are in use
+	nv       int
+	segments []*segment // segments[:ns] are in use
+	ns       int
 
-	segments []*segmentTape // checkpointed segments waiting to be used again
+	off      bool          // recording is switched off
+	plain    bool          // Checkpoint records its segments like everything else
+	tangents map[*Var]*Var // of the JVP under way
+	samples  PerSample     // of the last BackwardPerSample
 }
 
 // NewTape returns an empty tape whose buffers come from the arena.
@@ -116,7 +126,10 @@ type Node struct {
 	Index  []int32 // token ids or other indices; not owned
 	State  any     // whatever else an operation keeps; pointers do not allocate
 
-	back func(*Node)
+	back    func(*Node)
+	tangent func(*Node) *Var // see Tangent
+	shared  uint16           // see PerSample; 0: not said
+	held    bool             // kept by BackwardPerSample after its backward function has run
 }
 
 // New returns a value of the given shape for an operation to fill: its
@@ -137,21 +150,23 @@ func (t *Tape) Input(x tensor.Tensor) *Var {
 
 // Alias returns a value of another shape that takes over the data of x. An
 // operation that works in place returns an alias of its input; x must then not
-// be read again, except through the alias.
+// be read again, except through the alias: Record panics when it is. Own is
+// the safe way to one.
 func (t *Tape) Alias(x *Var, s tensor.Shape) *Var {
 	if s.Len() != x.Len() {
 		panic(fmt.Sprintf("grad: %v seen as %v", x.Shape, s))
 	}
 	v := t.newVar()
 	*v = Var{Tensor: tensor.Tensor{Shape: s, Data: x.Data}, owned: x.owned}
+	x.moved = x.owned
 	x.owned = false
 	return v
 }
 
 // Own returns x as a value an operation may overwrite: an alias where the tape
-// owns the data of x, else a copy.
+// owns the data of x and no operation has read them yet, else a copy.
 func (t *Tape) Own(x *Var) *Var {
-	if x.owned {
+	if x.owned && !x.used {
 		return t.Alias(x, x.Shape)
 	}
 	y := t.New(x.Shape)
@@ -185,16 +200,24 @@ func (t *Tape) newVar() *Var {
 //		}
 //	}
 //
-// A back that captures nothing makes recording free of allocation.
+// A back that captures nothing makes recording free of allocation. A back that
+// reads Out.Data must say so by KeepOut. Tangent and PerSample say what more
+// the operation can do.
 func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
-	if t.off {
-		return nil
-	}
 	wanted := false
-	for _, v := range in {
-		wanted = wanted || v.Wanted()
+	for i, v := range in {
+		if v == nil {
+			continue
+		}
+		if v.moved && unsafe.SliceData(v.Data) != unsafe.SliceData(out.Data) {
+			panic(fmt.Sprintf("grad: %s reads input %d, %v, after an operation in place took it over", nameOf(back), i, v.Shape))
+		}
+		if v.owned {
+			v.used = true
+		}
+		wanted = wanted || v.wanted
 	}
-	if !wanted {
+	if t.off || !wanted {
 		return nil
 	}
 	out.wanted = true
@@ -211,7 +234,22 @@ func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
 	return n
 }
 
-// Save returns a buffer of n unspecified floats that lives until the node's
+// nameOf is the name of an operation, from that of its backward function.
+func nameOf(back func(*Node)) string {
+	name := runtime.FuncForPC(reflect.ValueOf(back).Pointer()).Name()
+	return strings.TrimSuffix(name[strings.LastIndexByte(name, '/')+1:], "Back")
+}
+
+// KeepOut says that the backward function reads Out.Data: no operation will
+// then overwrite them in place. n may be nil.
+func (n *Node) KeepOut() *Node {
+	if n != nil {
+		n.Out.used = true
+	}
+	return n
+}
+
+// Save returns a buffer of size unspecified floats that lives until the node's
 // backward function has run.
 func (n *Node) Save(slot, size int) []float32 {
 	n.Saved[slot] = n.Tape.Arena.Dirty(memory.Activations, size)
@@ -242,7 +280,7 @@ func (t *Tape) gradInto(v *Var) (g []float32, fresh bool) {
 		fresh, v.stale = v.stale, false
 		return v.Grad, fresh
 	case v.Grad == nil:
-		v.Grad = t.Arena.Dirty(memory.Gradients, len(v.Data))
+		v.Grad = t.Arena.Dirty(memory.Gradients, v.Len())
 		return v.Grad, true
 	}
 	return v.Grad, false
@@ -252,7 +290,10 @@ func (t *Tape) gradInto(v *Var) (g []float32, fresh bool) {
 // buffer where it can. It must be the last use of Out.Grad.
 func (n *Node) PassGrad(i int) {
 	v := n.In[i]
-	if v.Wanted() && !v.param && v.Grad == nil && n.Out.Grad != nil {
+	if n.Out.Grad == nil {
+		panic(fmt.Sprintf("grad: %s passes its gradient on twice", nameOf(n.back)))
+	}
+	if v.Wanted() && !v.param && v.Grad == nil && !n.held {
 		v.Grad, n.Out.Grad = n.Out.Grad, nil
 		return
 	}
@@ -260,6 +301,30 @@ func (n *Node) PassGrad(i int) {
 		copy(g, n.Out.Grad)
 	} else if g != nil {
 		addTo(g, n.Out.Grad)
+	}
+}
+
+// overwrite returns the buffer for a backward function that cannot add: the
+// gradient of input i itself or, where that holds something already, workspace
+// that done.add adds to it.
+func (n *Node) overwrite(i int) (g []float32, done pending) {
+	g, fresh := n.GradInto(i)
+	if fresh || g == nil {
+		return g, pending{}
+	}
+	d := n.Tape.scratch(len(g))
+	return d, pending{n.Tape, g, d}
+}
+
+type pending struct {
+	t       *Tape
+	grad, d []float32
+}
+
+func (p pending) add() {
+	if p.t != nil {
+		addTo(p.grad, p.d)
+		p.t.drop(p.d)
 	}
 }
 
@@ -276,9 +341,22 @@ func (t *Tape) BackwardScaled(loss *Var, scale float32) {
 	if !loss.wanted {
 		return
 	}
-	g, _ := t.gradInto(loss)
-	g[0] = scale
+	g, fresh := t.gradInto(loss)
+	if fresh {
+		g[0] = 0
+	}
+	g[0] += scale
 	t.BackwardFrom()
+}
+
+// SetGrad gives BackwardFrom the gradient of a value to start from: a copy of
+// g, or the sum where the value has a gradient already.
+func (t *Tape) SetGrad(v *Var, g []float32) {
+	if d, fresh := t.gradInto(v); fresh {
+		copy(d, g)
+	} else if d != nil {
+		addTo(d, g)
+	}
 }
 
 // BackwardFrom runs the backward pass from whatever gradients have been set on
@@ -324,7 +402,7 @@ func (t *Tape) Reset() {
 	for _, v := range t.vars[:t.nv] {
 		t.freeVar(v)
 	}
-	t.n, t.nv = 0, 0
+	t.n, t.nv, t.ns = 0, 0, 0
 }
 
 // NoGrad runs f without recording: for evaluation, and for what must not be
@@ -338,7 +416,18 @@ func (t *Tape) NoGrad(f func()) {
 
 // Stop returns x as a value that no gradient flows back through.
 func (t *Tape) Stop(x *Var) *Var {
-	v := t.newVar()
-	*v = Var{Tensor: x.Tensor}
-	return v
+	if x.owned {
+		x.used = true
+	}
+	return t.view(x, x.Shape)
 }
+
+// view is a value over the data of x, which stays with x.
+func (t *Tape) view(x *Var, s tensor.Shape) *Var {
+	return t.Input(tensor.Tensor{Shape: s, Data: x.Data})
+}
+
+// scratch is a workspace buffer of the tape's arena; give it back by drop.
+func (t *Tape) scratch(n int) []float32 { return t.Arena.Dirty(memory.Workspace, n) }
+
+func (t *Tape) drop(x []float32) { t.Arena.Free(memory.Workspace, x) }

@@ -83,6 +83,24 @@ func (s Shape) WithLast(cols int) Shape {
 	return s
 }
 
+// WithoutLast is s without its last dimension.
+func (s Shape) WithoutLast() Shape {
+	if s.rank > 0 {
+		s.rank--
+		s.dims[s.rank] = 0
+	}
+	return s
+}
+
+// WithFirst is s with its first dimension replaced.
+func (s Shape) WithFirst(n int) Shape {
+	if s.rank == 0 {
+		return Of(n)
+	}
+	s.dims[0] = n
+	return s
+}
+
 // Dims returns the dimensions in a new slice.
 func (s Shape) Dims() []int { return append([]int(nil), s.dims[:s.rank]...) }
 

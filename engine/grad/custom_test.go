@@ -1,0 +1,59 @@
+package grad_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"hasten/engine/grad"
+	"hasten/engine/grad/gradtest"
+	"hasten/engine/memory"
+	"hasten/engine/tensor"
+)
+
+// softplus is an operation written outside the package: log(1+eˣ).
+func softplus(t *grad.Tape, x *grad.Var) *grad.Var {
+	y := t.New(x.Shape)
+	for i, v := range x.Data {
+		y.Data[i] = float32(math.Log1p(math.Exp(float64(v))))
+	}
+	t.Record(y, softplusBack, x).Tangent(softplusTangent)
+	return y
+}
+
+func softplusBack(n *grad.Node) {
+	dx := n.GradOf(0)
+	for i, v := range n.In[0].Data {
+		dx[i] += n.Out.Grad[i] / float32(1+math.Exp(-float64(v)))
+	}
+}
+
+func softplusTangent(n *grad.Node) *grad.Var {
+	return grad.Mul(n.Tape, grad.Sigmoid(n.Tape, n.In[0]), n.Tan(0))
+}
+
+func TestCustomOperation(t *testing.T) {
+	gradtest.Check(t, gradtest.Case{
+		Name: "softplus", Shapes: [][]int{{5, 7}},
+		Op:  func(t *grad.Tape, in []*grad.Var) *grad.Var { return softplus(t, in[0]) },
+		Ref: each(func(x float64) float64 { return math.Log1p(math.Exp(x)) }),
+	})
+}
+
+func Example() {
+	arena := new(memory.Arena)
+	tape := grad.NewTape(arena)
+	w := grad.NewParam(arena, "w", 1, 2)
+	x := grad.Const(tensor.From([]float32{1, 1, 1, 2, 1, 3}, 3, 2)) // rows: 1, then the input
+	want := grad.Const(tensor.From([]float32{5, 7, 9}, 3, 1))       // 3 + 2·input
+	for range 500 {
+		w.ZeroGrad()
+		tape.Backward(grad.MSE(tape, grad.Linear(tape, x, w.Var, nil), want))
+		tape.Reset()
+		for i, g := range w.Grad {
+			w.Data[i] -= 0.1 * g
+		}
+	}
+	fmt.Printf("%.3f\n", w.Data)
+	// Output: [3.000 2.000]
+}
