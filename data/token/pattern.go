@@ -1,0 +1,137 @@
+package token
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dlclark/regexp2/v2"
+)
+
+// pattern finds the matches of a regular expression or of a plain string.
+type pattern struct {
+	re    *regexp2.Regexp
+	plain string // used when re is nil
+}
+
+// span is a part of a string: its bytes from lo to hi, and whether a pattern
+// matched there.
+type span struct {
+	lo, hi int
+	match  bool
+}
+
+const (
+	maxPattern = 16 << 10 // bytes of a regular expression
+	// matchTime bounds one match. Patterns that can come near it are refused
+	// when they are read (see probe).
+	matchTime = 2 * time.Second
+)
+
+// compile prepares a regular expression from a file of unknown origin.
+func compile(expr string) (*pattern, error) {
+	if len(expr) > maxPattern {
+		return nil, errors.New("regular expression is longer than 16 KiB")
+	}
+	re, err := regexp2.Compile(expr, regexp2.Unicode)
+	if err != nil {
+		return nil, err
+	}
+	p := &pattern{re: re}
+	if err := p.probe(); err != nil {
+		return nil, err
+	}
+	re.MatchTimeout = matchTime
+	return p, nil
+}
+
+// probe refuses an expression whose matching takes more than linear time on
+// the runs that text holds: backtracking would hang on them.
+func (p *pattern) probe() error {
+	p.re.MatchTimeout = 200 * time.Millisecond
+	for _, s := range []string{"a", "A", " ", "\n", "\t", "1", "'", "-", "_", "é", "世", "aA", "a1", "a ", " \n", "\n\t", "-1", "a-"} {
+		run := []rune(strings.Repeat(s, 2000) + "\x00")
+		if err := p.re.FindRunesMatches(run, 0, func(regexp2.MatchView) bool { return true }); err != nil {
+			return errors.New("regular expression is too slow on long runs of the same character")
+		}
+	}
+	return nil
+}
+
+// spans cuts all of s into matches and the gaps between them, in order. Matches
+// may be empty, gaps are not.
+func (p *pattern) spans(s string) []span {
+	var out []span
+	end := 0
+	add := func(lo, hi int) {
+		if end < lo {
+			out = append(out, span{end, lo, false})
+		}
+		out = append(out, span{lo, hi, true})
+		end = hi
+	}
+	if p.re == nil {
+		if p.plain != "" {
+			for {
+				i := strings.Index(s[end:], p.plain)
+				if i < 0 {
+					break
+				}
+				add(end+i, end+i+len(p.plain))
+			}
+		}
+	} else {
+		p.matches(s, add)
+	}
+	if end < len(s) {
+		out = append(out, span{end, len(s), false})
+	}
+	return out
+}
+
+// matches calls add with the byte range of every match. The engine works on
+// characters; each byte that is not UTF-8 is one character to it.
+func (p *pattern) matches(s string, add func(lo, hi int)) {
+	runes := make([]rune, 0, len(s))
+	for _, r := range s {
+		runes = append(runes, r)
+	}
+	at, b := 0, 0 // character index and byte offset of the same place
+	seek := func(to int) int {
+		for ; at < to; at++ {
+			_, n := utf8.DecodeRuneInString(s[b:])
+			b += n
+		}
+		return b
+	}
+	// The only error is a match that runs out of time or stack in spite of
+	// the probe; what is left of s is then one gap.
+	_ = p.re.FindRunesMatches(runes, 0, func(m regexp2.MatchView) bool {
+		i, n, ok := m.GroupRange(0)
+		if ok && i >= at {
+			lo := seek(i)
+			add(lo, seek(i+n))
+		}
+		return true
+	})
+}
+
+// replace puts content in the place of every match.
+func (p *pattern) replace(s, content string) string {
+	if p.re == nil {
+		if p.plain == "" {
+			return s
+		}
+		return strings.ReplaceAll(s, p.plain, content)
+	}
+	var b strings.Builder
+	for _, m := range p.spans(s) {
+		if m.match {
+			b.WriteString(content)
+		} else {
+			b.WriteString(s[m.lo:m.hi])
+		}
+	}
+	return b.String()
+}
