@@ -16,29 +16,29 @@ func vectorFor(l Level) vectorKernels {
 }
 
 var avx2Vector = vectorKernels{
-	sum: sumAVX2, dot: dotAVX2, sumSq: sumSqAVX2, max: maximumAVX2, absMaxBits: absMaxBitsAVX2,
-	add: addAVX2, sub: subAVX2, mul: mulAVX2, mulAddTo: mulAddToAVX2, addTo: addToAVX2, scale: scaleAVX2, axpy: axpyAVX2, lerp: lerpAVX2, copyStream: streamAVX2, triad: triadAVX2,
-	exp: expAVX2, tanh: tanhAVX2, sigmoid: sigmoidAVX2, log: logAVX2, expSum: expSumAVX2, sumExp: sumExpAVX2,
-	relu: reluAVX2, reluBackward: reluBackwardAVX2, silu: siluAVX2, siluBackward: siluBackwardAVX2,
-	geluTanh: geluTanhAVX2, geluTanhBackward: geluTanhBackwardAVX2, geluErf: geluErfAVX2, geluErfBackward: geluErfBackwardAVX2,
-	swiglu: swigluAVX2, swigluBackward: swigluBackwardAVX2,
-	softmaxBackward: softmaxBackwardAVX2, scaleMul: scaleMulAVX2, sumSqDev: sumSqDevAVX2, normalize: normalizeAVX2, normSums: normSumsAVX2,
-	rmsNormBackward: rmsNormBackwardAVX2, layerNormBackward: layerNormBackwardAVX2, rope: ropeAVX2,
-	adamW: adamWAVX2, sgd: sgdAVX2, sgdMomentum: sgdMomentumAVX2,
-	toBF16: toBF16AVX2, fromBF16: fromBF16AVX2, roundBF16: roundBF16AVX2, toF16: toF16AVX2, fromF16: fromF16AVX2, quantizeS8: quantizeS8AVX2, dequantizeS8: dequantizeS8AVX2,
+	sum: vecSumAVX2, dot: vecDotAVX2, sumSq: vecSumSqAVX2, max: vecMaximumAVX2, absMaxBits: vecAbsMaxBitsAVX2,
+	add: vecAddAVX2, sub: vecSubAVX2, mul: vecMulAVX2, mulAddTo: vecMulAddToAVX2, addTo: vecAddToAVX2, scale: vecScaleAVX2, axpy: vecAxpyAVX2, lerp: vecLerpAVX2, copyStream: streamAVX2, triad: vecTriadAVX2,
+	exp: vecExpAVX2, tanh: vecTanhAVX2, sigmoid: vecSigmoidAVX2, log: vecLogAVX2, expSum: vecExpSumAVX2, sumExp: vecSumExpAVX2,
+	relu: vecReluAVX2, reluBackward: vecReluBackwardAVX2, silu: vecSiluAVX2, siluBackward: vecSiluBackwardAVX2,
+	geluTanh: vecGeluTanhAVX2, geluTanhBackward: vecGeluTanhBackwardAVX2, geluErf: vecGeluErfAVX2, geluErfBackward: vecGeluErfBackwardAVX2,
+	swiglu: vecSwigluAVX2, swigluBackward: vecSwigluBackwardAVX2,
+	softmaxBackward: vecSoftmaxBackwardAVX2, scaleMul: vecScaleMulAVX2, sumSqDev: vecSumSqDevAVX2, normalize: vecNormalizeAVX2, normSums: vecNormSumsAVX2,
+	rmsNormBackward: vecRmsNormBackwardAVX2, layerNormBackward: vecLayerNormBackwardAVX2, rope: vecRopeAVX2,
+	adamW: vecAdamWAVX2, sgd: vecSgdAVX2, sgdMomentum: vecSgdMomentumAVX2,
+	toBF16: vecToBF16AVX2, fromBF16: vecFromBF16AVX2, roundBF16: vecRoundBF16AVX2, toF16: vecToF16AVX2, fromF16: vecFromF16AVX2, quantizeS8: vecQuantizeS8AVX2, dequantizeS8: vecDequantizeS8AVX2,
 }
 
 var avx512Vector = vectorKernels{
-	sum: sumAVX512, dot: dotAVX512, sumSq: sumSqAVX512, max: maximumAVX512, absMaxBits: absMaxBitsAVX512,
-	add: addAVX512, sub: subAVX512, mul: mulAVX512, mulAddTo: mulAddToAVX512, addTo: addToAVX512, scale: scaleAVX512, axpy: axpyAVX512, lerp: lerpAVX512, copyStream: streamAVX512, triad: triadAVX512,
-	exp: expAVX512, tanh: tanhAVX512, sigmoid: sigmoidAVX512, log: logAVX512, expSum: expSumAVX512, sumExp: sumExpAVX512,
-	relu: reluAVX512, reluBackward: reluBackwardAVX512, silu: siluAVX512, siluBackward: siluBackwardAVX512,
-	geluTanh: geluTanhAVX512, geluTanhBackward: geluTanhBackwardAVX512, geluErf: geluErfAVX512, geluErfBackward: geluErfBackwardAVX512,
-	swiglu: swigluAVX512, swigluBackward: swigluBackwardAVX512,
-	softmaxBackward: softmaxBackwardAVX512, scaleMul: scaleMulAVX512, sumSqDev: sumSqDevAVX512, normalize: normalizeAVX512, normSums: normSumsAVX512,
-	rmsNormBackward: rmsNormBackwardAVX512, layerNormBackward: layerNormBackwardAVX512, rope: ropeAVX512,
-	adamW: adamWAVX512, sgd: sgdAVX512, sgdMomentum: sgdMomentumAVX512,
-	toBF16: toBF16AVX512, fromBF16: fromBF16AVX512, roundBF16: roundBF16AVX512, toF16: toF16AVX512, fromF16: fromF16AVX512, quantizeS8: quantizeS8AVX512, dequantizeS8: dequantizeS8AVX512,
+	sum: vecSumAVX512, dot: vecDotAVX512, sumSq: vecSumSqAVX512, max: vecMaximumAVX512, absMaxBits: vecAbsMaxBitsAVX512,
+	add: vecAddAVX512, sub: vecSubAVX512, mul: vecMulAVX512, mulAddTo: vecMulAddToAVX512, addTo: vecAddToAVX512, scale: vecScaleAVX512, axpy: vecAxpyAVX512, lerp: vecLerpAVX512, copyStream: streamAVX512, triad: vecTriadAVX512,
+	exp: vecExpAVX512, tanh: vecTanhAVX512, sigmoid: vecSigmoidAVX512, log: vecLogAVX512, expSum: vecExpSumAVX512, sumExp: vecSumExpAVX512,
+	relu: vecReluAVX512, reluBackward: vecReluBackwardAVX512, silu: vecSiluAVX512, siluBackward: vecSiluBackwardAVX512,
+	geluTanh: vecGeluTanhAVX512, geluTanhBackward: vecGeluTanhBackwardAVX512, geluErf: vecGeluErfAVX512, geluErfBackward: vecGeluErfBackwardAVX512,
+	swiglu: vecSwigluAVX512, swigluBackward: vecSwigluBackwardAVX512,
+	softmaxBackward: vecSoftmaxBackwardAVX512, scaleMul: vecScaleMulAVX512, sumSqDev: vecSumSqDevAVX512, normalize: vecNormalizeAVX512, normSums: vecNormSumsAVX512,
+	rmsNormBackward: vecRmsNormBackwardAVX512, layerNormBackward: vecLayerNormBackwardAVX512, rope: vecRopeAVX512,
+	adamW: vecAdamWAVX512, sgd: vecSgdAVX512, sgdMomentum: vecSgdMomentumAVX512,
+	toBF16: vecToBF16AVX512, fromBF16: vecFromBF16AVX512, roundBF16: vecRoundBF16AVX512, toF16: vecToF16AVX512, fromF16: vecFromF16AVX512, quantizeS8: vecQuantizeS8AVX512, dequantizeS8: vecDequantizeS8AVX512,
 }
 
 // streamed copies with a kernel that writes past the caches. Its destination
@@ -54,5 +54,5 @@ func streamed(dst, src []float32, kernel func(dst, src []float32)) {
 	copy(dst[tail:], src[tail:])
 }
 
-func streamAVX2(dst, src []float32)   { streamed(dst, src, copyStreamAVX2) }
-func streamAVX512(dst, src []float32) { streamed(dst, src, copyStreamAVX512) }
+func streamAVX2(dst, src []float32)   { streamed(dst, src, vecCopyStreamAVX2) }
+func streamAVX512(dst, src []float32) { streamed(dst, src, vecCopyStreamAVX512) }

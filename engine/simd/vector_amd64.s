@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func sumAVX2(x []float32) float32
+// func vecSumAVX2(x []float32) float32
 // Requires: AVX, SSE
-TEXT ·sumAVX2(SB), NOSPLIT, $0-28
+TEXT ·vecSumAVX2(SB), NOSPLIT, $0-28
 	MOVQ    x_len+8(FP), AX
 	VXORPS  Y0, Y0, Y0
 	MOVQ    x_base+0(FP), CX
@@ -87,9 +87,9 @@ DATA laneMasks<>+56(SB)/4, $0x00000000
 DATA laneMasks<>+60(SB)/4, $0x00000000
 GLOBL laneMasks<>(SB), RODATA|NOPTR, $64
 
-// func sumAVX512(x []float32) float32
+// func vecSumAVX512(x []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·sumAVX512(SB), NOSPLIT, $0-28
+TEXT ·vecSumAVX512(SB), NOSPLIT, $0-28
 	MOVQ    x_len+8(FP), AX
 	VPXORD  Z0, Z0, Z0
 	MOVQ    x_base+0(FP), CX
@@ -154,9 +154,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func dotAVX2(x []float32, y []float32) float32
+// func vecDotAVX2(x []float32, y []float32) float32
 // Requires: AVX, FMA3, SSE
-TEXT ·dotAVX2(SB), NOSPLIT, $0-52
+TEXT ·vecDotAVX2(SB), NOSPLIT, $0-52
 	MOVQ    x_len+8(FP), AX
 	VXORPS  Y0, Y0, Y0
 	MOVQ    x_base+0(FP), CX
@@ -226,9 +226,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func dotAVX512(x []float32, y []float32) float32
+// func vecDotAVX512(x []float32, y []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·dotAVX512(SB), NOSPLIT, $0-52
+TEXT ·vecDotAVX512(SB), NOSPLIT, $0-52
 	MOVQ    x_len+8(FP), AX
 	VPXORD  Z0, Z0, Z0
 	MOVQ    x_base+0(FP), CX
@@ -300,9 +300,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sumSqAVX2(x []float32) float64
+// func vecSumSqAVX2(x []float32) float64
 // Requires: AVX, FMA3, SSE2
-TEXT ·sumSqAVX2(SB), NOSPLIT, $0-32
+TEXT ·vecSumSqAVX2(SB), NOSPLIT, $0-32
 	MOVQ    x_len+8(FP), AX
 	VXORPS  Y0, Y0, Y0
 	MOVQ    x_base+0(FP), CX
@@ -375,9 +375,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sumSqAVX512(x []float32) float64
+// func vecSumSqAVX512(x []float32) float64
 // Requires: AVX, AVX512F, BMI2, SSE2
-TEXT ·sumSqAVX512(SB), NOSPLIT, $0-32
+TEXT ·vecSumSqAVX512(SB), NOSPLIT, $0-32
 	MOVQ    x_len+8(FP), AX
 	VPXORD  Z0, Z0, Z0
 	MOVQ    x_base+0(FP), CX
@@ -452,9 +452,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func maximumAVX2(x []float32) float32
+// func vecMaximumAVX2(x []float32) float32
 // Requires: AVX, SSE
-TEXT ·maximumAVX2(SB), NOSPLIT, $0-28
+TEXT ·vecMaximumAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS cff800000<>+0(SB), Y0
 	MOVQ         x_base+0(FP), CX
@@ -536,9 +536,9 @@ DATA cff800000<>+56(SB)/4, $0xff800000
 DATA cff800000<>+60(SB)/4, $0xff800000
 GLOBL cff800000<>(SB), RODATA|NOPTR, $64
 
-// func maximumAVX512(x []float32) float32
+// func vecMaximumAVX512(x []float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·maximumAVX512(SB), NOSPLIT, $0-28
+TEXT ·vecMaximumAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS cff800000<>+0(SB), Z0
 	MOVQ         x_base+0(FP), CX
@@ -605,9 +605,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func absMaxBitsAVX2(x []float32) uint32
+// func vecAbsMaxBitsAVX2(x []float32) uint32
 // Requires: AVX, AVX2
-TEXT ·absMaxBitsAVX2(SB), NOSPLIT, $0-28
+TEXT ·vecAbsMaxBitsAVX2(SB), NOSPLIT, $0-28
 	MOVQ    x_len+8(FP), AX
 	VXORPS  Y0, Y0, Y0
 	MOVQ    x_base+0(FP), CX
@@ -695,9 +695,9 @@ DATA c7fffffff<>+56(SB)/4, $0x7fffffff
 DATA c7fffffff<>+60(SB)/4, $0x7fffffff
 GLOBL c7fffffff<>(SB), RODATA|NOPTR, $64
 
-// func absMaxBitsAVX512(x []float32) uint32
+// func vecAbsMaxBitsAVX512(x []float32) uint32
 // Requires: AVX, AVX2, AVX512DQ, AVX512F, BMI2
-TEXT ·absMaxBitsAVX512(SB), NOSPLIT, $0-28
+TEXT ·vecAbsMaxBitsAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS c7fffffff<>+0(SB), Z0
 	VPXORD       Z1, Z1, Z1
@@ -770,9 +770,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sumExpAVX2(x []float32, shift float32) float32
+// func vecSumExpAVX2(x []float32, shift float32) float32
 // Requires: AVX, AVX2, FMA3, SSE
-TEXT ·sumExpAVX2(SB), NOSPLIT, $0-36
+TEXT ·vecSumExpAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS shift+24(FP), Y0
 	VBROADCASTSS cc2d00000<>+0(SB), Y1
@@ -1147,9 +1147,9 @@ DATA c0000007f<>+56(SB)/4, $0x0000007f
 DATA c0000007f<>+60(SB)/4, $0x0000007f
 GLOBL c0000007f<>(SB), RODATA|NOPTR, $64
 
-// func sumExpAVX512(x []float32, shift float32) float32
+// func vecSumExpAVX512(x []float32, shift float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·sumExpAVX512(SB), NOSPLIT, $0-36
+TEXT ·vecSumExpAVX512(SB), NOSPLIT, $0-36
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS shift+24(FP), Z0
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z1
@@ -1289,9 +1289,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func expSumAVX2(dst []float32, x []float32, shift float32) float32
+// func vecExpSumAVX2(dst []float32, x []float32, shift float32) float32
 // Requires: AVX, AVX2, FMA3, SSE
-TEXT ·expSumAVX2(SB), NOSPLIT, $0-60
+TEXT ·vecExpSumAVX2(SB), NOSPLIT, $0-60
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	VBROADCASTSS shift+48(FP), Y0
@@ -1455,9 +1455,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func expSumAVX512(dst []float32, x []float32, shift float32) float32
+// func vecExpSumAVX512(dst []float32, x []float32, shift float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·expSumAVX512(SB), NOSPLIT, $0-60
+TEXT ·vecExpSumAVX512(SB), NOSPLIT, $0-60
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	VBROADCASTSS shift+48(FP), Z0
@@ -1602,9 +1602,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sumSqDevAVX2(x []float32, mean float32) float32
+// func vecSumSqDevAVX2(x []float32, mean float32) float32
 // Requires: AVX, FMA3, SSE
-TEXT ·sumSqDevAVX2(SB), NOSPLIT, $0-36
+TEXT ·vecSumSqDevAVX2(SB), NOSPLIT, $0-36
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS mean+24(FP), Y0
 	VXORPS       Y1, Y1, Y1
@@ -1675,9 +1675,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sumSqDevAVX512(x []float32, mean float32) float32
+// func vecSumSqDevAVX512(x []float32, mean float32) float32
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·sumSqDevAVX512(SB), NOSPLIT, $0-36
+TEXT ·vecSumSqDevAVX512(SB), NOSPLIT, $0-36
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS mean+24(FP), Z0
 	VPXORD       Z1, Z1, Z1
@@ -1751,9 +1751,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func normSumsAVX2(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
+// func vecNormSumsAVX2(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
 // Requires: AVX, FMA3, SSE
-TEXT ·normSumsAVX2(SB), NOSPLIT, $0-88
+TEXT ·vecNormSumsAVX2(SB), NOSPLIT, $0-88
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS mean+72(FP), Y0
 	VBROADCASTSS rstd+76(FP), Y1
@@ -1846,9 +1846,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func normSumsAVX512(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
+// func vecNormSumsAVX512(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
 // Requires: AVX, AVX512F, BMI2, SSE
-TEXT ·normSumsAVX512(SB), NOSPLIT, $0-88
+TEXT ·vecNormSumsAVX512(SB), NOSPLIT, $0-88
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS mean+72(FP), Z0
 	VBROADCASTSS rstd+76(FP), Z1
@@ -1945,9 +1945,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func addAVX2(dst []float32, a []float32, b []float32)
+// func vecAddAVX2(dst []float32, a []float32, b []float32)
 // Requires: AVX
-TEXT ·addAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecAddAVX2(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -1982,9 +1982,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func addAVX512(dst []float32, a []float32, b []float32)
+// func vecAddAVX512(dst []float32, a []float32, b []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·addAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecAddAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -2019,9 +2019,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func subAVX2(dst []float32, a []float32, b []float32)
+// func vecSubAVX2(dst []float32, a []float32, b []float32)
 // Requires: AVX
-TEXT ·subAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecSubAVX2(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -2056,9 +2056,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func subAVX512(dst []float32, a []float32, b []float32)
+// func vecSubAVX512(dst []float32, a []float32, b []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·subAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecSubAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -2093,9 +2093,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func mulAVX2(dst []float32, a []float32, b []float32)
+// func vecMulAVX2(dst []float32, a []float32, b []float32)
 // Requires: AVX
-TEXT ·mulAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecMulAVX2(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -2130,9 +2130,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func mulAVX512(dst []float32, a []float32, b []float32)
+// func vecMulAVX512(dst []float32, a []float32, b []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·mulAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecMulAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ a_base+24(FP), CX
 	MOVQ b_base+48(FP), DX
@@ -2167,9 +2167,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func mulAddToAVX2(dst []float32, a []float32, b []float32)
+// func vecMulAddToAVX2(dst []float32, a []float32, b []float32)
 // Requires: AVX, FMA3
-TEXT ·mulAddToAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecMulAddToAVX2(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ a_base+24(FP), DX
@@ -2206,9 +2206,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func mulAddToAVX512(dst []float32, a []float32, b []float32)
+// func vecMulAddToAVX512(dst []float32, a []float32, b []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·mulAddToAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecMulAddToAVX512(SB), NOSPLIT, $0-72
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ a_base+24(FP), DX
@@ -2245,9 +2245,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func addToAVX2(dst []float32, x []float32)
+// func vecAddToAVX2(dst []float32, x []float32)
 // Requires: AVX
-TEXT ·addToAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecAddToAVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ x_base+24(FP), DX
@@ -2281,9 +2281,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func addToAVX512(dst []float32, x []float32)
+// func vecAddToAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·addToAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecAddToAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ x_base+24(FP), DX
@@ -2317,9 +2317,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func scaleAVX2(x []float32, a float32)
+// func vecScaleAVX2(x []float32, a float32)
 // Requires: AVX
-TEXT ·scaleAVX2(SB), NOSPLIT, $0-28
+TEXT ·vecScaleAVX2(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS a+24(FP), Y0
 	MOVQ         x_base+0(FP), CX
@@ -2351,9 +2351,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func scaleAVX512(x []float32, a float32)
+// func vecScaleAVX512(x []float32, a float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·scaleAVX512(SB), NOSPLIT, $0-28
+TEXT ·vecScaleAVX512(SB), NOSPLIT, $0-28
 	MOVQ         x_len+8(FP), AX
 	VBROADCASTSS a+24(FP), Z0
 	MOVQ         x_base+0(FP), CX
@@ -2385,9 +2385,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func axpyAVX2(y []float32, x []float32, a float32)
+// func vecAxpyAVX2(y []float32, x []float32, a float32)
 // Requires: AVX, FMA3
-TEXT ·axpyAVX2(SB), NOSPLIT, $0-52
+TEXT ·vecAxpyAVX2(SB), NOSPLIT, $0-52
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS a+48(FP), Y0
 	MOVQ         y_base+0(FP), CX
@@ -2422,9 +2422,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func axpyAVX512(y []float32, x []float32, a float32)
+// func vecAxpyAVX512(y []float32, x []float32, a float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·axpyAVX512(SB), NOSPLIT, $0-52
+TEXT ·vecAxpyAVX512(SB), NOSPLIT, $0-52
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS a+48(FP), Z0
 	MOVQ         y_base+0(FP), CX
@@ -2459,9 +2459,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func lerpAVX2(dst []float32, x []float32, a float32)
+// func vecLerpAVX2(dst []float32, x []float32, a float32)
 // Requires: AVX, FMA3
-TEXT ·lerpAVX2(SB), NOSPLIT, $0-52
+TEXT ·vecLerpAVX2(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS a+48(FP), Y0
 	VBROADCASTSS c3f800000<>+0(SB), Y1
@@ -2500,9 +2500,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func lerpAVX512(dst []float32, x []float32, a float32)
+// func vecLerpAVX512(dst []float32, x []float32, a float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·lerpAVX512(SB), NOSPLIT, $0-52
+TEXT ·vecLerpAVX512(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS a+48(FP), Z0
 	VBROADCASTSS c3f800000<>+0(SB), Z1
@@ -2541,9 +2541,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func triadAVX2(dst []float32, a []float32, b []float32, s float32)
+// func vecTriadAVX2(dst []float32, a []float32, b []float32, s float32)
 // Requires: AVX, FMA3
-TEXT ·triadAVX2(SB), NOSPLIT, $0-76
+TEXT ·vecTriadAVX2(SB), NOSPLIT, $0-76
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS s+72(FP), Y0
 	MOVQ         a_base+24(FP), CX
@@ -2579,9 +2579,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func triadAVX512(dst []float32, a []float32, b []float32, s float32)
+// func vecTriadAVX512(dst []float32, a []float32, b []float32, s float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·triadAVX512(SB), NOSPLIT, $0-76
+TEXT ·vecTriadAVX512(SB), NOSPLIT, $0-76
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS s+72(FP), Z0
 	MOVQ         a_base+24(FP), CX
@@ -2617,9 +2617,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func expAVX2(dst []float32, x []float32)
+// func vecExpAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·expAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecExpAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2d00000<>+0(SB), Y0
 	VBROADCASTSS c42b20000<>+0(SB), Y1
@@ -2699,9 +2699,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func expAVX512(dst []float32, x []float32)
+// func vecExpAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·expAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecExpAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -2775,9 +2775,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func logAVX2(dst []float32, x []float32)
+// func vecLogAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·logAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecLogAVX2(SB), NOSPLIT, $0-48
 	MOVQ   dst_len+8(FP), AX
 	VXORPS Y0, Y0, Y0
 	MOVQ   x_base+24(FP), CX
@@ -3184,9 +3184,9 @@ DATA c7fc00000<>+56(SB)/4, $0x7fc00000
 DATA c7fc00000<>+60(SB)/4, $0x7fc00000
 GLOBL c7fc00000<>(SB), RODATA|NOPTR, $64
 
-// func logAVX512(dst []float32, x []float32)
+// func vecLogAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·logAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecLogAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3eaaaaaa<>+0(SB), Z0
 	VBROADCASTSS cbe7ffffe<>+0(SB), Z1
@@ -3315,9 +3315,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func tanhAVX2(dst []float32, x []float32)
+// func vecTanhAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·tanhAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecTanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c00000000<>+0(SB), Y0
 	VBROADCASTSS c41200000<>+0(SB), Y0
@@ -3469,9 +3469,9 @@ DATA c40000000<>+56(SB)/4, $0x40000000
 DATA c40000000<>+60(SB)/4, $0x40000000
 GLOBL c40000000<>(SB), RODATA|NOPTR, $64
 
-// func tanhAVX512(dst []float32, x []float32)
+// func vecTanhAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·tanhAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecTanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -3560,9 +3560,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sigmoidAVX2(dst []float32, x []float32)
+// func vecSigmoidAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecSigmoidAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -3672,9 +3672,9 @@ DATA c41f00000<>+56(SB)/4, $0x41f00000
 DATA c41f00000<>+60(SB)/4, $0x41f00000
 GLOBL c41f00000<>(SB), RODATA|NOPTR, $64
 
-// func sigmoidAVX512(dst []float32, x []float32)
+// func vecSigmoidAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecSigmoidAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -3752,9 +3752,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func reluAVX2(dst []float32, x []float32)
+// func vecReluAVX2(dst []float32, x []float32)
 // Requires: AVX
-TEXT ·reluAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecReluAVX2(SB), NOSPLIT, $0-48
 	MOVQ   dst_len+8(FP), AX
 	VXORPS Y0, Y0, Y0
 	MOVQ   x_base+24(FP), CX
@@ -3787,9 +3787,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func reluAVX512(dst []float32, x []float32)
+// func vecReluAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·reluAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecReluAVX512(SB), NOSPLIT, $0-48
 	MOVQ   dst_len+8(FP), AX
 	VPXORD Z0, Z0, Z0
 	MOVQ   x_base+24(FP), CX
@@ -3822,9 +3822,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func reluBackwardAVX2(dx []float32, x []float32, dy []float32)
+// func vecReluBackwardAVX2(dx []float32, x []float32, dy []float32)
 // Requires: AVX
-TEXT ·reluBackwardAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecReluBackwardAVX2(SB), NOSPLIT, $0-72
 	MOVQ   dx_len+8(FP), AX
 	VXORPS Y0, Y0, Y0
 	MOVQ   x_base+24(FP), CX
@@ -3862,9 +3862,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func reluBackwardAVX512(dx []float32, x []float32, dy []float32)
+// func vecReluBackwardAVX512(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·reluBackwardAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecReluBackwardAVX512(SB), NOSPLIT, $0-72
 	MOVQ   dx_len+8(FP), AX
 	VPXORD Z0, Z0, Z0
 	MOVQ   x_base+24(FP), CX
@@ -3904,9 +3904,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func siluAVX2(dst []float32, x []float32)
+// func vecSiluAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·siluAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecSiluAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -3982,9 +3982,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func siluAVX512(dst []float32, x []float32)
+// func vecSiluAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·siluAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecSiluAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -4064,9 +4064,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func siluBackwardAVX2(dx []float32, x []float32, dy []float32)
+// func vecSiluBackwardAVX2(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·siluBackwardAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecSiluBackwardAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -4155,9 +4155,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func siluBackwardAVX512(dx []float32, x []float32, dy []float32)
+// func vecSiluBackwardAVX512(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·siluBackwardAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecSiluBackwardAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -4250,9 +4250,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func geluTanhAVX2(dst []float32, x []float32)
+// func vecGeluTanhAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·geluTanhAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecGeluTanhAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -4372,9 +4372,9 @@ DATA c3d922279<>+56(SB)/4, $0x3d922279
 DATA c3d922279<>+60(SB)/4, $0x3d922279
 GLOBL c3d922279<>(SB), RODATA|NOPTR, $64
 
-// func geluTanhAVX512(dst []float32, x []float32)
+// func vecGeluTanhAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·geluTanhAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecGeluTanhAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -4464,9 +4464,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func geluTanhBackwardAVX2(dx []float32, x []float32, dy []float32)
+// func vecGeluTanhBackwardAVX2(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·geluTanhBackwardAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecGeluTanhBackwardAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -4585,9 +4585,9 @@ DATA c3e5b33b6<>+56(SB)/4, $0x3e5b33b6
 DATA c3e5b33b6<>+60(SB)/4, $0x3e5b33b6
 GLOBL c3e5b33b6<>(SB), RODATA|NOPTR, $64
 
-// func geluTanhBackwardAVX512(dx []float32, x []float32, dy []float32)
+// func vecGeluTanhBackwardAVX512(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·geluTanhBackwardAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecGeluTanhBackwardAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -4695,9 +4695,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func geluErfAVX2(dst []float32, x []float32)
+// func vecGeluErfAVX2(dst []float32, x []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·geluErfAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecGeluErfAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c00000000<>+0(SB), Y1
@@ -5051,9 +5051,9 @@ DATA c41600000<>+56(SB)/4, $0x41600000
 DATA c41600000<>+60(SB)/4, $0x41600000
 GLOBL c41600000<>(SB), RODATA|NOPTR, $64
 
-// func geluErfAVX512(dst []float32, x []float32)
+// func vecGeluErfAVX512(dst []float32, x []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·geluErfAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecGeluErfAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -5185,9 +5185,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func geluErfBackwardAVX2(dx []float32, x []float32, dy []float32)
+// func vecGeluErfBackwardAVX2(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·geluErfBackwardAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecGeluErfBackwardAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c00000000<>+0(SB), Y1
@@ -5332,9 +5332,9 @@ DATA c3ecc422a<>+56(SB)/4, $0x3ecc422a
 DATA c3ecc422a<>+60(SB)/4, $0x3ecc422a
 GLOBL c3ecc422a<>(SB), RODATA|NOPTR, $64
 
-// func geluErfBackwardAVX512(dx []float32, x []float32, dy []float32)
+// func vecGeluErfBackwardAVX512(dx []float32, x []float32, dy []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·geluErfBackwardAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecGeluErfBackwardAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -5473,9 +5473,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func swigluAVX2(dst []float32, g []float32, u []float32)
+// func vecSwigluAVX2(dst []float32, g []float32, u []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·swigluAVX2(SB), NOSPLIT, $0-72
+TEXT ·vecSwigluAVX2(SB), NOSPLIT, $0-72
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -5556,9 +5556,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func swigluAVX512(dst []float32, g []float32, u []float32)
+// func vecSwigluAVX512(dst []float32, g []float32, u []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·swigluAVX512(SB), NOSPLIT, $0-72
+TEXT ·vecSwigluAVX512(SB), NOSPLIT, $0-72
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -5643,9 +5643,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func swigluBackwardAVX2(dg []float32, du []float32, g []float32, u []float32, dh []float32)
+// func vecSwigluBackwardAVX2(dg []float32, du []float32, g []float32, u []float32, dh []float32)
 // Requires: AVX, AVX2, FMA3
-TEXT ·swigluBackwardAVX2(SB), NOSPLIT, $0-120
+TEXT ·vecSwigluBackwardAVX2(SB), NOSPLIT, $0-120
 	MOVQ         dg_len+8(FP), AX
 	VBROADCASTSS cc2ae0000<>+0(SB), Y0
 	VBROADCASTSS c41f00000<>+0(SB), Y1
@@ -5746,9 +5746,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func swigluBackwardAVX512(dg []float32, du []float32, g []float32, u []float32, dh []float32)
+// func vecSwigluBackwardAVX512(dg []float32, du []float32, g []float32, u []float32, dh []float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·swigluBackwardAVX512(SB), NOSPLIT, $0-120
+TEXT ·vecSwigluBackwardAVX512(SB), NOSPLIT, $0-120
 	MOVQ         dg_len+8(FP), AX
 	VBROADCASTSS c3fb8aa3b<>+0(SB), Z0
 	VBROADCASTSS c3f317000<>+0(SB), Z1
@@ -5853,9 +5853,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func softmaxBackwardAVX2(dx []float32, y []float32, dy []float32, dot float32)
+// func vecSoftmaxBackwardAVX2(dx []float32, y []float32, dy []float32, dot float32)
 // Requires: AVX
-TEXT ·softmaxBackwardAVX2(SB), NOSPLIT, $0-76
+TEXT ·vecSoftmaxBackwardAVX2(SB), NOSPLIT, $0-76
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS dot+72(FP), Y0
 	MOVQ         y_base+24(FP), CX
@@ -5893,9 +5893,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func softmaxBackwardAVX512(dx []float32, y []float32, dy []float32, dot float32)
+// func vecSoftmaxBackwardAVX512(dx []float32, y []float32, dy []float32, dot float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·softmaxBackwardAVX512(SB), NOSPLIT, $0-76
+TEXT ·vecSoftmaxBackwardAVX512(SB), NOSPLIT, $0-76
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS dot+72(FP), Z0
 	MOVQ         y_base+24(FP), CX
@@ -5933,9 +5933,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func scaleMulAVX2(y []float32, x []float32, w []float32, a float32)
+// func vecScaleMulAVX2(y []float32, x []float32, w []float32, a float32)
 // Requires: AVX
-TEXT ·scaleMulAVX2(SB), NOSPLIT, $0-76
+TEXT ·vecScaleMulAVX2(SB), NOSPLIT, $0-76
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS a+72(FP), Y0
 	MOVQ         x_base+24(FP), CX
@@ -5973,9 +5973,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func scaleMulAVX512(y []float32, x []float32, w []float32, a float32)
+// func vecScaleMulAVX512(y []float32, x []float32, w []float32, a float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·scaleMulAVX512(SB), NOSPLIT, $0-76
+TEXT ·vecScaleMulAVX512(SB), NOSPLIT, $0-76
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS a+72(FP), Z0
 	MOVQ         x_base+24(FP), CX
@@ -6013,9 +6013,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func normalizeAVX2(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
+// func vecNormalizeAVX2(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
 // Requires: AVX, FMA3
-TEXT ·normalizeAVX2(SB), NOSPLIT, $0-104
+TEXT ·vecNormalizeAVX2(SB), NOSPLIT, $0-104
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS mean+96(FP), Y0
 	VBROADCASTSS rstd+100(FP), Y1
@@ -6059,9 +6059,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func normalizeAVX512(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
+// func vecNormalizeAVX512(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·normalizeAVX512(SB), NOSPLIT, $0-104
+TEXT ·vecNormalizeAVX512(SB), NOSPLIT, $0-104
 	MOVQ         y_len+8(FP), AX
 	VBROADCASTSS mean+96(FP), Z0
 	VBROADCASTSS rstd+100(FP), Z1
@@ -6105,9 +6105,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func rmsNormBackwardAVX2(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
+// func vecRmsNormBackwardAVX2(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
 // Requires: AVX, FMA3
-TEXT ·rmsNormBackwardAVX2(SB), NOSPLIT, $0-128
+TEXT ·vecRmsNormBackwardAVX2(SB), NOSPLIT, $0-128
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS rstd+120(FP), Y0
 	VBROADCASTSS c+124(FP), Y1
@@ -6162,9 +6162,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func rmsNormBackwardAVX512(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
+// func vecRmsNormBackwardAVX512(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·rmsNormBackwardAVX512(SB), NOSPLIT, $0-128
+TEXT ·vecRmsNormBackwardAVX512(SB), NOSPLIT, $0-128
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS rstd+120(FP), Z0
 	VBROADCASTSS c+124(FP), Z1
@@ -6219,9 +6219,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func layerNormBackwardAVX2(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
+// func vecLayerNormBackwardAVX2(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
 // Requires: AVX, FMA3
-TEXT ·layerNormBackwardAVX2(SB), NOSPLIT, $0-160
+TEXT ·vecLayerNormBackwardAVX2(SB), NOSPLIT, $0-160
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS mean+144(FP), Y0
 	VBROADCASTSS rstd+148(FP), Y1
@@ -6289,9 +6289,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func layerNormBackwardAVX512(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
+// func vecLayerNormBackwardAVX512(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·layerNormBackwardAVX512(SB), NOSPLIT, $0-160
+TEXT ·vecLayerNormBackwardAVX512(SB), NOSPLIT, $0-160
 	MOVQ         dx_len+8(FP), AX
 	VBROADCASTSS mean+144(FP), Z0
 	VBROADCASTSS rstd+148(FP), Z1
@@ -6359,9 +6359,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func ropeAVX2(x []float32, heads int, cos []float32, sin []float32, sign float32)
+// func vecRopeAVX2(x []float32, heads int, cos []float32, sin []float32, sign float32)
 // Requires: AVX, FMA3
-TEXT ·ropeAVX2(SB), NOSPLIT, $0-84
+TEXT ·vecRopeAVX2(SB), NOSPLIT, $0-84
 	MOVQ         cos_len+40(FP), AX
 	VBROADCASTSS sign+80(FP), Y0
 	MOVQ         heads+24(FP), CX
@@ -6423,9 +6423,9 @@ finished:
 	VZEROUPPER
 	RET
 
-// func ropeAVX512(x []float32, heads int, cos []float32, sin []float32, sign float32)
+// func vecRopeAVX512(x []float32, heads int, cos []float32, sin []float32, sign float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·ropeAVX512(SB), NOSPLIT, $0-84
+TEXT ·vecRopeAVX512(SB), NOSPLIT, $0-84
 	MOVQ         cos_len+40(FP), AX
 	VBROADCASTSS sign+80(FP), Z0
 	MOVQ         heads+24(FP), CX
@@ -6487,9 +6487,9 @@ finished:
 	VZEROUPPER
 	RET
 
-// func adamWAVX2(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
+// func vecAdamWAVX2(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
 // Requires: AVX, FMA3
-TEXT ·adamWAVX2(SB), NOSPLIT, $0-128
+TEXT ·vecAdamWAVX2(SB), NOSPLIT, $0-128
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+96(FP), Y0
 	VBROADCASTSS decay+100(FP), Y1
@@ -6561,9 +6561,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func adamWAVX512(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
+// func vecAdamWAVX512(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·adamWAVX512(SB), NOSPLIT, $0-128
+TEXT ·vecAdamWAVX512(SB), NOSPLIT, $0-128
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+96(FP), Z0
 	VBROADCASTSS decay+100(FP), Z1
@@ -6635,9 +6635,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sgdAVX2(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
+// func vecSgdAVX2(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
 // Requires: AVX, FMA3
-TEXT ·sgdAVX2(SB), NOSPLIT, $0-60
+TEXT ·vecSgdAVX2(SB), NOSPLIT, $0-60
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+48(FP), Y0
 	VBROADCASTSS weightDecay+52(FP), Y1
@@ -6678,9 +6678,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sgdAVX512(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
+// func vecSgdAVX512(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·sgdAVX512(SB), NOSPLIT, $0-60
+TEXT ·vecSgdAVX512(SB), NOSPLIT, $0-60
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+48(FP), Z0
 	VBROADCASTSS weightDecay+52(FP), Z1
@@ -6721,9 +6721,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sgdMomentumAVX2(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
+// func vecSgdMomentumAVX2(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
 // Requires: AVX, FMA3
-TEXT ·sgdMomentumAVX2(SB), NOSPLIT, $0-96
+TEXT ·vecSgdMomentumAVX2(SB), NOSPLIT, $0-96
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+72(FP), Y0
 	VBROADCASTSS weightDecay+76(FP), Y1
@@ -6778,9 +6778,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func sgdMomentumAVX512(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
+// func vecSgdMomentumAVX512(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
 // Requires: AVX, AVX512F, BMI2
-TEXT ·sgdMomentumAVX512(SB), NOSPLIT, $0-96
+TEXT ·vecSgdMomentumAVX512(SB), NOSPLIT, $0-96
 	MOVQ         p_len+8(FP), AX
 	VBROADCASTSS gradScale+72(FP), Z0
 	VBROADCASTSS weightDecay+76(FP), Z1
@@ -6835,9 +6835,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func roundBF16AVX2(dst []float32, src []float32)
+// func vecRoundBF16AVX2(dst []float32, src []float32)
 // Requires: AVX, AVX2
-TEXT ·roundBF16AVX2(SB), NOSPLIT, $0-48
+TEXT ·vecRoundBF16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ src_base+24(FP), CX
 	MOVQ dst_base+0(FP), DX
@@ -6955,9 +6955,9 @@ DATA cffff0000<>+56(SB)/4, $0xffff0000
 DATA cffff0000<>+60(SB)/4, $0xffff0000
 GLOBL cffff0000<>(SB), RODATA|NOPTR, $64
 
-// func roundBF16AVX512(dst []float32, src []float32)
+// func vecRoundBF16AVX512(dst []float32, src []float32)
 // Requires: AVX, AVX512DQ, AVX512F, BMI2
-TEXT ·roundBF16AVX512(SB), NOSPLIT, $0-48
+TEXT ·vecRoundBF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	VBROADCASTSS c00000001<>+0(SB), Z0
 	VBROADCASTSS c00007fff<>+0(SB), Z1
@@ -7009,9 +7009,9 @@ end1:
 	VZEROUPPER
 	RET
 
-// func toBF16AVX2(dst []uint16, src []float32)
+// func vecToBF16AVX2(dst []uint16, src []float32)
 // Requires: AVX, AVX2
-TEXT ·toBF16AVX2(SB), NOSPLIT, $0-48
+TEXT ·vecToBF16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7048,9 +7048,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func toBF16AVX512(dst []uint16, src []float32)
+// func vecToBF16AVX512(dst []uint16, src []float32)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·toBF16AVX512(SB), NOSPLIT, $0-48
+TEXT ·vecToBF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	MOVQ         src_base+24(FP), DX
@@ -7080,9 +7080,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func fromBF16AVX2(dst []float32, src []uint16)
+// func vecFromBF16AVX2(dst []float32, src []uint16)
 // Requires: AVX, AVX2
-TEXT ·fromBF16AVX2(SB), NOSPLIT, $0-48
+TEXT ·vecFromBF16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7104,9 +7104,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func fromBF16AVX512(dst []float32, src []uint16)
+// func vecFromBF16AVX512(dst []float32, src []uint16)
 // Requires: AVX, AVX512F
-TEXT ·fromBF16AVX512(SB), NOSPLIT, $0-48
+TEXT ·vecFromBF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7125,9 +7125,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func fromF16AVX2(dst []float32, src []uint16)
+// func vecFromF16AVX2(dst []float32, src []uint16)
 // Requires: AVX, F16C
-TEXT ·fromF16AVX2(SB), NOSPLIT, $0-48
+TEXT ·vecFromF16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7147,9 +7147,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func fromF16AVX512(dst []float32, src []uint16)
+// func vecFromF16AVX512(dst []float32, src []uint16)
 // Requires: AVX, AVX512F
-TEXT ·fromF16AVX512(SB), NOSPLIT, $0-48
+TEXT ·vecFromF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7167,9 +7167,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func dequantizeS8AVX2(dst []float32, src []int8, scale float32)
+// func vecDequantizeS8AVX2(dst []float32, src []int8, scale float32)
 // Requires: AVX, AVX2
-TEXT ·dequantizeS8AVX2(SB), NOSPLIT, $0-52
+TEXT ·vecDequantizeS8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	MOVQ         src_base+24(FP), DX
@@ -7194,9 +7194,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func dequantizeS8AVX512(dst []float32, src []int8, scale float32)
+// func vecDequantizeS8AVX512(dst []float32, src []int8, scale float32)
 // Requires: AVX, AVX512F
-TEXT ·dequantizeS8AVX512(SB), NOSPLIT, $0-52
+TEXT ·vecDequantizeS8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	MOVQ         src_base+24(FP), DX
@@ -7217,9 +7217,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func toF16AVX2(dst []uint16, src []float32)
+// func vecToF16AVX2(dst []uint16, src []float32)
 // Requires: AVX, F16C
-TEXT ·toF16AVX2(SB), NOSPLIT, $0-48
+TEXT ·vecToF16AVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7239,9 +7239,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func toF16AVX512(dst []uint16, src []float32)
+// func vecToF16AVX512(dst []uint16, src []float32)
 // Requires: AVX, AVX512F
-TEXT ·toF16AVX512(SB), NOSPLIT, $0-48
+TEXT ·vecToF16AVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7259,9 +7259,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func quantizeS8AVX2(dst []int8, src []float32, scale float32)
+// func vecQuantizeS8AVX2(dst []int8, src []float32, scale float32)
 // Requires: AVX, AVX2
-TEXT ·quantizeS8AVX2(SB), NOSPLIT, $0-52
+TEXT ·vecQuantizeS8AVX2(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	MOVQ         src_base+24(FP), DX
@@ -7331,9 +7331,9 @@ DATA c42fe0000<>+56(SB)/4, $0x42fe0000
 DATA c42fe0000<>+60(SB)/4, $0x42fe0000
 GLOBL c42fe0000<>(SB), RODATA|NOPTR, $64
 
-// func quantizeS8AVX512(dst []int8, src []float32, scale float32)
+// func vecQuantizeS8AVX512(dst []int8, src []float32, scale float32)
 // Requires: AVX, AVX512F
-TEXT ·quantizeS8AVX512(SB), NOSPLIT, $0-52
+TEXT ·vecQuantizeS8AVX512(SB), NOSPLIT, $0-52
 	MOVQ         dst_len+8(FP), AX
 	MOVQ         dst_base+0(FP), CX
 	MOVQ         src_base+24(FP), DX
@@ -7358,9 +7358,9 @@ test:
 	VZEROUPPER
 	RET
 
-// func copyStreamAVX2(dst []float32, src []float32)
+// func vecCopyStreamAVX2(dst []float32, src []float32)
 // Requires: AVX, MMX+
-TEXT ·copyStreamAVX2(SB), NOSPLIT, $0-48
+TEXT ·vecCopyStreamAVX2(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX
@@ -7381,9 +7381,9 @@ test:
 	SFENCE
 	RET
 
-// func copyStreamAVX512(dst []float32, src []float32)
+// func vecCopyStreamAVX512(dst []float32, src []float32)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·copyStreamAVX512(SB), NOSPLIT, $0-48
+TEXT ·vecCopyStreamAVX512(SB), NOSPLIT, $0-48
 	MOVQ dst_len+8(FP), AX
 	MOVQ dst_base+0(FP), CX
 	MOVQ src_base+24(FP), DX

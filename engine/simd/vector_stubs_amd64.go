@@ -5,295 +5,295 @@
 package simd
 
 //go:noescape
-func sumAVX2(x []float32) float32
+func vecSumAVX2(x []float32) float32
 
 //go:noescape
-func sumAVX512(x []float32) float32
+func vecSumAVX512(x []float32) float32
 
 //go:noescape
-func dotAVX2(x []float32, y []float32) float32
+func vecDotAVX2(x []float32, y []float32) float32
 
 //go:noescape
-func dotAVX512(x []float32, y []float32) float32
+func vecDotAVX512(x []float32, y []float32) float32
 
 //go:noescape
-func sumSqAVX2(x []float32) float64
+func vecSumSqAVX2(x []float32) float64
 
 //go:noescape
-func sumSqAVX512(x []float32) float64
+func vecSumSqAVX512(x []float32) float64
 
 //go:noescape
-func maximumAVX2(x []float32) float32
+func vecMaximumAVX2(x []float32) float32
 
 //go:noescape
-func maximumAVX512(x []float32) float32
+func vecMaximumAVX512(x []float32) float32
 
 //go:noescape
-func absMaxBitsAVX2(x []float32) uint32
+func vecAbsMaxBitsAVX2(x []float32) uint32
 
 //go:noescape
-func absMaxBitsAVX512(x []float32) uint32
+func vecAbsMaxBitsAVX512(x []float32) uint32
 
 //go:noescape
-func sumExpAVX2(x []float32, shift float32) float32
+func vecSumExpAVX2(x []float32, shift float32) float32
 
 //go:noescape
-func sumExpAVX512(x []float32, shift float32) float32
+func vecSumExpAVX512(x []float32, shift float32) float32
 
 //go:noescape
-func expSumAVX2(dst []float32, x []float32, shift float32) float32
+func vecExpSumAVX2(dst []float32, x []float32, shift float32) float32
 
 //go:noescape
-func expSumAVX512(dst []float32, x []float32, shift float32) float32
+func vecExpSumAVX512(dst []float32, x []float32, shift float32) float32
 
 //go:noescape
-func sumSqDevAVX2(x []float32, mean float32) float32
+func vecSumSqDevAVX2(x []float32, mean float32) float32
 
 //go:noescape
-func sumSqDevAVX512(x []float32, mean float32) float32
+func vecSumSqDevAVX512(x []float32, mean float32) float32
 
 //go:noescape
-func normSumsAVX2(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
+func vecNormSumsAVX2(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
 
 //go:noescape
-func normSumsAVX512(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
+func vecNormSumsAVX512(x []float32, w []float32, dy []float32, mean float32, rstd float32) (s1 float32, s2 float32)
 
 //go:noescape
-func addAVX2(dst []float32, a []float32, b []float32)
+func vecAddAVX2(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func addAVX512(dst []float32, a []float32, b []float32)
+func vecAddAVX512(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func subAVX2(dst []float32, a []float32, b []float32)
+func vecSubAVX2(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func subAVX512(dst []float32, a []float32, b []float32)
+func vecSubAVX512(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func mulAVX2(dst []float32, a []float32, b []float32)
+func vecMulAVX2(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func mulAVX512(dst []float32, a []float32, b []float32)
+func vecMulAVX512(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func mulAddToAVX2(dst []float32, a []float32, b []float32)
+func vecMulAddToAVX2(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func mulAddToAVX512(dst []float32, a []float32, b []float32)
+func vecMulAddToAVX512(dst []float32, a []float32, b []float32)
 
 //go:noescape
-func addToAVX2(dst []float32, x []float32)
+func vecAddToAVX2(dst []float32, x []float32)
 
 //go:noescape
-func addToAVX512(dst []float32, x []float32)
+func vecAddToAVX512(dst []float32, x []float32)
 
 //go:noescape
-func scaleAVX2(x []float32, a float32)
+func vecScaleAVX2(x []float32, a float32)
 
 //go:noescape
-func scaleAVX512(x []float32, a float32)
+func vecScaleAVX512(x []float32, a float32)
 
 //go:noescape
-func axpyAVX2(y []float32, x []float32, a float32)
+func vecAxpyAVX2(y []float32, x []float32, a float32)
 
 //go:noescape
-func axpyAVX512(y []float32, x []float32, a float32)
+func vecAxpyAVX512(y []float32, x []float32, a float32)
 
 //go:noescape
-func lerpAVX2(dst []float32, x []float32, a float32)
+func vecLerpAVX2(dst []float32, x []float32, a float32)
 
 //go:noescape
-func lerpAVX512(dst []float32, x []float32, a float32)
+func vecLerpAVX512(dst []float32, x []float32, a float32)
 
 //go:noescape
-func triadAVX2(dst []float32, a []float32, b []float32, s float32)
+func vecTriadAVX2(dst []float32, a []float32, b []float32, s float32)
 
 //go:noescape
-func triadAVX512(dst []float32, a []float32, b []float32, s float32)
+func vecTriadAVX512(dst []float32, a []float32, b []float32, s float32)
 
 //go:noescape
-func expAVX2(dst []float32, x []float32)
+func vecExpAVX2(dst []float32, x []float32)
 
 //go:noescape
-func expAVX512(dst []float32, x []float32)
+func vecExpAVX512(dst []float32, x []float32)
 
 //go:noescape
-func logAVX2(dst []float32, x []float32)
+func vecLogAVX2(dst []float32, x []float32)
 
 //go:noescape
-func logAVX512(dst []float32, x []float32)
+func vecLogAVX512(dst []float32, x []float32)
 
 //go:noescape
-func tanhAVX2(dst []float32, x []float32)
+func vecTanhAVX2(dst []float32, x []float32)
 
 //go:noescape
-func tanhAVX512(dst []float32, x []float32)
+func vecTanhAVX512(dst []float32, x []float32)
 
 //go:noescape
-func sigmoidAVX2(dst []float32, x []float32)
+func vecSigmoidAVX2(dst []float32, x []float32)
 
 //go:noescape
-func sigmoidAVX512(dst []float32, x []float32)
+func vecSigmoidAVX512(dst []float32, x []float32)
 
 //go:noescape
-func reluAVX2(dst []float32, x []float32)
+func vecReluAVX2(dst []float32, x []float32)
 
 //go:noescape
-func reluAVX512(dst []float32, x []float32)
+func vecReluAVX512(dst []float32, x []float32)
 
 //go:noescape
-func reluBackwardAVX2(dx []float32, x []float32, dy []float32)
+func vecReluBackwardAVX2(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func reluBackwardAVX512(dx []float32, x []float32, dy []float32)
+func vecReluBackwardAVX512(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func siluAVX2(dst []float32, x []float32)
+func vecSiluAVX2(dst []float32, x []float32)
 
 //go:noescape
-func siluAVX512(dst []float32, x []float32)
+func vecSiluAVX512(dst []float32, x []float32)
 
 //go:noescape
-func siluBackwardAVX2(dx []float32, x []float32, dy []float32)
+func vecSiluBackwardAVX2(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func siluBackwardAVX512(dx []float32, x []float32, dy []float32)
+func vecSiluBackwardAVX512(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func geluTanhAVX2(dst []float32, x []float32)
+func vecGeluTanhAVX2(dst []float32, x []float32)
 
 //go:noescape
-func geluTanhAVX512(dst []float32, x []float32)
+func vecGeluTanhAVX512(dst []float32, x []float32)
 
 //go:noescape
-func geluTanhBackwardAVX2(dx []float32, x []float32, dy []float32)
+func vecGeluTanhBackwardAVX2(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func geluTanhBackwardAVX512(dx []float32, x []float32, dy []float32)
+func vecGeluTanhBackwardAVX512(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func geluErfAVX2(dst []float32, x []float32)
+func vecGeluErfAVX2(dst []float32, x []float32)
 
 //go:noescape
-func geluErfAVX512(dst []float32, x []float32)
+func vecGeluErfAVX512(dst []float32, x []float32)
 
 //go:noescape
-func geluErfBackwardAVX2(dx []float32, x []float32, dy []float32)
+func vecGeluErfBackwardAVX2(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func geluErfBackwardAVX512(dx []float32, x []float32, dy []float32)
+func vecGeluErfBackwardAVX512(dx []float32, x []float32, dy []float32)
 
 //go:noescape
-func swigluAVX2(dst []float32, g []float32, u []float32)
+func vecSwigluAVX2(dst []float32, g []float32, u []float32)
 
 //go:noescape
-func swigluAVX512(dst []float32, g []float32, u []float32)
+func vecSwigluAVX512(dst []float32, g []float32, u []float32)
 
 //go:noescape
-func swigluBackwardAVX2(dg []float32, du []float32, g []float32, u []float32, dh []float32)
+func vecSwigluBackwardAVX2(dg []float32, du []float32, g []float32, u []float32, dh []float32)
 
 //go:noescape
-func swigluBackwardAVX512(dg []float32, du []float32, g []float32, u []float32, dh []float32)
+func vecSwigluBackwardAVX512(dg []float32, du []float32, g []float32, u []float32, dh []float32)
 
 //go:noescape
-func softmaxBackwardAVX2(dx []float32, y []float32, dy []float32, dot float32)
+func vecSoftmaxBackwardAVX2(dx []float32, y []float32, dy []float32, dot float32)
 
 //go:noescape
-func softmaxBackwardAVX512(dx []float32, y []float32, dy []float32, dot float32)
+func vecSoftmaxBackwardAVX512(dx []float32, y []float32, dy []float32, dot float32)
 
 //go:noescape
-func scaleMulAVX2(y []float32, x []float32, w []float32, a float32)
+func vecScaleMulAVX2(y []float32, x []float32, w []float32, a float32)
 
 //go:noescape
-func scaleMulAVX512(y []float32, x []float32, w []float32, a float32)
+func vecScaleMulAVX512(y []float32, x []float32, w []float32, a float32)
 
 //go:noescape
-func normalizeAVX2(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
+func vecNormalizeAVX2(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
 
 //go:noescape
-func normalizeAVX512(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
+func vecNormalizeAVX512(y []float32, x []float32, w []float32, b []float32, mean float32, rstd float32)
 
 //go:noescape
-func rmsNormBackwardAVX2(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
+func vecRmsNormBackwardAVX2(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
 
 //go:noescape
-func rmsNormBackwardAVX512(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
+func vecRmsNormBackwardAVX512(dx []float32, dw []float32, x []float32, w []float32, dy []float32, rstd float32, c float32)
 
 //go:noescape
-func layerNormBackwardAVX2(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
+func vecLayerNormBackwardAVX2(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
 
 //go:noescape
-func layerNormBackwardAVX512(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
+func vecLayerNormBackwardAVX512(dx []float32, dw []float32, db []float32, x []float32, w []float32, dy []float32, mean float32, rstd float32, c1 float32, c2 float32)
 
 //go:noescape
-func ropeAVX2(x []float32, heads int, cos []float32, sin []float32, sign float32)
+func vecRopeAVX2(x []float32, heads int, cos []float32, sin []float32, sign float32)
 
 //go:noescape
-func ropeAVX512(x []float32, heads int, cos []float32, sin []float32, sign float32)
+func vecRopeAVX512(x []float32, heads int, cos []float32, sin []float32, sign float32)
 
 //go:noescape
-func adamWAVX2(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
+func vecAdamWAVX2(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
 
 //go:noescape
-func adamWAVX512(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
+func vecAdamWAVX512(p []float32, m []float32, v []float32, g []float32, gradScale float32, decay float32, mix1 float32, beta2 float32, mix2 float32, root float32, eps float32, step float32)
 
 //go:noescape
-func sgdAVX2(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
+func vecSgdAVX2(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
 
 //go:noescape
-func sgdAVX512(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
+func vecSgdAVX512(p []float32, g []float32, gradScale float32, weightDecay float32, lr float32)
 
 //go:noescape
-func sgdMomentumAVX2(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
+func vecSgdMomentumAVX2(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
 
 //go:noescape
-func sgdMomentumAVX512(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
+func vecSgdMomentumAVX512(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
 
 //go:noescape
-func roundBF16AVX2(dst []float32, src []float32)
+func vecRoundBF16AVX2(dst []float32, src []float32)
 
 //go:noescape
-func roundBF16AVX512(dst []float32, src []float32)
+func vecRoundBF16AVX512(dst []float32, src []float32)
 
 //go:noescape
-func toBF16AVX2(dst []uint16, src []float32)
+func vecToBF16AVX2(dst []uint16, src []float32)
 
 //go:noescape
-func toBF16AVX512(dst []uint16, src []float32)
+func vecToBF16AVX512(dst []uint16, src []float32)
 
 //go:noescape
-func fromBF16AVX2(dst []float32, src []uint16)
+func vecFromBF16AVX2(dst []float32, src []uint16)
 
 //go:noescape
-func fromBF16AVX512(dst []float32, src []uint16)
+func vecFromBF16AVX512(dst []float32, src []uint16)
 
 //go:noescape
-func fromF16AVX2(dst []float32, src []uint16)
+func vecFromF16AVX2(dst []float32, src []uint16)
 
 //go:noescape
-func fromF16AVX512(dst []float32, src []uint16)
+func vecFromF16AVX512(dst []float32, src []uint16)
 
 //go:noescape
-func dequantizeS8AVX2(dst []float32, src []int8, scale float32)
+func vecDequantizeS8AVX2(dst []float32, src []int8, scale float32)
 
 //go:noescape
-func dequantizeS8AVX512(dst []float32, src []int8, scale float32)
+func vecDequantizeS8AVX512(dst []float32, src []int8, scale float32)
 
 //go:noescape
-func toF16AVX2(dst []uint16, src []float32)
+func vecToF16AVX2(dst []uint16, src []float32)
 
 //go:noescape
-func toF16AVX512(dst []uint16, src []float32)
+func vecToF16AVX512(dst []uint16, src []float32)
 
 //go:noescape
-func quantizeS8AVX2(dst []int8, src []float32, scale float32)
+func vecQuantizeS8AVX2(dst []int8, src []float32, scale float32)
 
 //go:noescape
-func quantizeS8AVX512(dst []int8, src []float32, scale float32)
+func vecQuantizeS8AVX512(dst []int8, src []float32, scale float32)
 
 //go:noescape
-func copyStreamAVX2(dst []float32, src []float32)
+func vecCopyStreamAVX2(dst []float32, src []float32)
 
 //go:noescape
-func copyStreamAVX512(dst []float32, src []float32)
+func vecCopyStreamAVX512(dst []float32, src []float32)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -24,7 +25,8 @@ type kernel struct {
 	labels int
 }
 
-// define emits a kernel for both register widths, as nameAVX2 and nameAVX512.
+// define emits a kernel for both register widths: "add" as vecAddAVX2 and
+// vecAddAVX512.
 // The first parameter is a slice and gives the length.
 func define(name, signature string, body func(k *kernel)) {
 	for _, z := range []bool{false, true} {
@@ -33,7 +35,7 @@ func define(name, signature string, body func(k *kernel)) {
 		if z {
 			k.width, k.spare, suffix = 16, 16, "AVX512"
 		}
-		TEXT(name+suffix, NOSPLIT, "func"+signature)
+		TEXT("vec"+strings.ToUpper(name[:1])+name[1:]+suffix, NOSPLIT, "func"+signature)
 		Pragma("noescape")
 		body(k)
 		RET()
