@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"hasten/engine/part"
+	"hasten/task/lm"
+)
+
+func partsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "parts [SEAM]",
+		Short: "List the parts that can be switched on, and their options",
+		Long:  "List the parts that can be switched on with --set SEAM=PART, and their options, set with --set SEAM.OPTION=VALUE.",
+		Args:  cobra.MaximumNArgs(1),
+	}
+	asJSON := addJSON(c)
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		all := lm.Parts()
+		if len(args) == 1 {
+			seams := []string{}
+			var some []part.Info
+			for _, p := range all {
+				if !slices.Contains(seams, p.Seam) {
+					seams = append(seams, p.Seam)
+				}
+				if p.Seam == args[0] {
+					some = append(some, p)
+				}
+			}
+			if some == nil {
+				return usageError{fmt.Errorf("no seam %q; there is %s", args[0], strings.Join(seams, ", "))}
+			}
+			all = some
+		}
+		if *asJSON {
+			return printJSON(all)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+		for _, p := range all {
+			mark := ""
+			if p.Default {
+				mark = " (default)"
+			}
+			fmt.Fprintf(w, "%s=%s%s\t\t%s\n", p.Seam, p.Name, mark, p.Help)
+			for _, o := range p.Options {
+				fmt.Fprintf(w, "  %s.%s\t%s\t%s %s\n", p.Seam, o.Name, o.Default, o.Help, o.Range)
+			}
+		}
+		return w.Flush()
+	}
+	return c
+}

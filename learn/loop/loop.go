@@ -1,0 +1,322 @@
+// Package loop is the training loop: data → model → loss → gradient → update.
+//
+// Loop.Run takes steps until its budget is used up. What happens around a step
+// (evaluation, checkpoints, logs, and whatever a paper needs) hooks in by
+// events, in the order they were added:
+//
+//	l.On(loop.AfterLoss, func(s *loop.State) error { … })
+//
+// The loop knows nothing of language models: a Task computes the loss of its
+// own kind of batch.
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"hasten/engine/grad"
+	"hasten/engine/memory"
+	"hasten/engine/precision"
+	"hasten/engine/rng"
+	"hasten/learn/optim"
+	"hasten/learn/schedule"
+)
+
+// Task is what is learned: a source of batches, and the loss of one.
+type Task interface {
+	// Params are the parameters to train.
+	Params() []*grad.Param
+	// Next makes the next batch current and returns how many items (tokens,
+	// images) are in it. io.EOF ends an epoch; the next call starts another.
+	Next() (items int, err error)
+	// Loss computes the mean loss of the current batch on the tape, and, where
+	// the task can, the loss of each sample (else nil).
+	Loss(t *grad.Tape) (mean *grad.Var, perSample []float32, err error)
+}
+
+// Event is a moment of a training run at which hooks are called.
+type Event uint8
+
+// The events, in the order they come in a step.
+const (
+	EpochStart     Event = iota // before the first batch of an epoch
+	BatchReady                  // a batch is there; State.Items says how large
+	BeforeForward               // before the loss is computed
+	AfterLoss                   // State.BatchLoss is there; a hook may change State.LossWeight
+	AfterBackward               // the gradients of this batch have been added
+	BeforeStep                  // all batches of the step are in; State.GradNorm is there, LR and GradScale may be changed
+	AfterStep                   // the weights have moved; State.Loss is the mean over the step
+	AfterEvaluate               // an evaluation was made (see Loop.EvaluateEvery)
+	SaveCheckpoint              // a checkpoint is due
+	events
+)
+
+// State is where a run stands. Hooks may read all of it.
+type State struct {
+	Step     int           // steps taken
+	Epoch    int           // epochs begun, from 1
+	Items    int           // items in the current batch
+	Seen     int64         // items trained on
+	Trained  time.Duration // time spent training: steps, not evaluations or checkpoints
+	Progress float64       // share of the budget used, in [0, 1]
+
+	BatchLoss  float64    // loss of the current batch
+	PerSample  []float32  // loss of each of its samples, where the task tells
+	LossWeight float64    // factor on the gradient of the current batch; 1/Accumulate
+	Loss       float64    // mean loss of the last step's batches
+	LR         float64    // learning rate of the step
+	GradNorm   float64    // norm of the step's gradient, before clipping
+	GradScale  float64    // factor on the gradient: clipping
+	ValLoss    float64    // of the last evaluation
+	Tape       *grad.Tape // the tape of the pass under way
+	StepTime   time.Duration
+}
+
+// Hook is called at an event. An error ends the run.
+type Hook func(s *State) error
+
+// Stop is returned by a hook to end the run in good order.
+var Stop = errors.New("stop training")
+
+// Budget says when a run ends: at the first of its limits that is set.
+type Budget struct {
+	Steps  int           // 0: no limit
+	Time   time.Duration // of training, evaluations not counted; 0: no limit
+	Target float64       // validation loss to reach; 0: none
+}
+
+// Loop trains. The exported fields are set before Run.
+type Loop struct {
+	Task      Task
+	Optimizer optim.Optimizer
+	Schedule  schedule.Schedule
+	Policy    precision.Policy // nil: F32
+	Budget    Budget
+
+	Accumulate      int     // batches that make one step; 0: 1
+	Clip            float64 // largest norm of the gradient; 0: no clipping
+	EvaluateEvery   int     // steps between evaluations; 0: only at the end
+	CheckpointEvery int     // steps between checkpoints; 0: none
+	Evaluate        func(s *State) (loss float64, err error)
+
+	Arena *memory.Arena
+	Seed  uint64
+
+	State State
+
+	hooks   [events][]Hook
+	tape    *grad.Tape
+	norms   *optim.Norms
+	started bool
+}
+
+// On adds a hook for an event, after those added before.
+func (l *Loop) On(e Event, h Hook) { l.hooks[e] = append(l.hooks[e], h) }
+
+func (l *Loop) fire(e Event) error {
+	for _, h := range l.hooks[e] {
+		if err := h(&l.State); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Diverged is the error of a run whose loss or gradient is no longer a number.
+type Diverged struct {
+	Step  int    // the step that could not be taken, from 1
+	What  string // "loss" or "gradient"
+	Param string // the first parameter with a bad gradient
+	LR    float64
+}
+
+func (d *Diverged) Error() string {
+	where := ""
+	if d.Param != "" {
+		where = " of " + d.Param
+	}
+	return fmt.Sprintf("step %d: the %s%s is not a finite number. The weights were not changed by this step; "+
+		"try a lower learning rate (now %.3g), a longer warm-up, or a smaller clip", d.Step, d.What, where, d.LR)
+}
+
+// tapeStream is the random stream of operations on the tape, such as dropout.
+const tapeStream = 0x74617065
+
+// Start prepares the first step; Run calls it if need be. A checkpoint is
+// restored between Start and Run.
+func (l *Loop) Start() error {
+	if l.started {
+		return nil
+	}
+	l.started = true
+	l.Accumulate = max(l.Accumulate, 1)
+	if l.Policy == nil {
+		l.Policy = precision.F32{}
+	}
+	params := l.Task.Params()
+	l.tape = grad.NewTape(l.Arena)
+	l.tape.Policy = l.Policy
+	l.State.Tape = l.tape
+	l.norms = optim.NewNorms(params)
+	return l.Optimizer.Init(l.Arena, params)
+}
+
+// Run trains until the budget is used up, the context ends, or a hook says
+// Stop; these three return nil. State tells how far it came.
+func (l *Loop) Run(ctx context.Context) error {
+	if err := l.Start(); err != nil {
+		return err
+	}
+	for ctx.Err() == nil && !l.finished() {
+		err := l.step()
+		if err == nil {
+			err = l.after()
+		}
+		if errors.Is(err, Stop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finished settles State.Progress and tells whether the budget is used up.
+func (l *Loop) finished() bool {
+	s, b := &l.State, l.Budget
+	s.Progress = 0
+	if b.Steps > 0 {
+		s.Progress = float64(s.Step) / float64(b.Steps)
+	}
+	if b.Time > 0 {
+		s.Progress = max(s.Progress, float64(s.Trained)/float64(b.Time))
+	}
+	s.Progress = min(s.Progress, 1)
+	return s.Progress == 1 || b.Target > 0 && s.ValLoss > 0 && s.ValLoss <= b.Target
+}
+
+// step takes one training step.
+func (l *Loop) step() error {
+	begin := time.Now()
+	s := &l.State
+	for _, p := range l.Task.Params() {
+		p.ZeroGrad()
+	}
+	// Random numbers depend on the seed and the step alone.
+	l.tape.Rand = rng.New(l.Seed, tapeStream).Split(uint64(s.Step))
+	var sum float64
+	for range l.Accumulate {
+		if err := l.accumulate(); err != nil {
+			return err
+		}
+		sum += s.BatchLoss
+		s.Seen += int64(s.Items)
+	}
+	s.Loss = sum / float64(l.Accumulate)
+	if err := l.update(); err != nil {
+		return err
+	}
+	s.Step++
+	s.StepTime = time.Since(begin)
+	s.Trained += s.StepTime
+	return l.fire(AfterStep)
+}
+
+// accumulate adds the gradients of one batch.
+func (l *Loop) accumulate() error {
+	s := &l.State
+	if err := l.next(); err != nil {
+		return err
+	}
+	if err := l.fire(BeforeForward); err != nil {
+		return err
+	}
+	defer l.tape.Reset()
+	loss, perSample, err := l.Task.Loss(l.tape)
+	if err != nil {
+		return err
+	}
+	s.PerSample = perSample
+	s.BatchLoss = float64(loss.Data[0])
+	s.LossWeight = 1 / float64(l.Accumulate)
+	if math.IsNaN(s.BatchLoss) || math.IsInf(s.BatchLoss, 0) {
+		return &Diverged{Step: s.Step + 1, What: "loss", LR: s.LR}
+	}
+	if err := l.fire(AfterLoss); err != nil {
+		return err
+	}
+	l.tape.BackwardScaled(loss, float32(s.LossWeight))
+	return l.fire(AfterBackward)
+}
+
+// next makes the next batch current, beginning a new epoch where one ends.
+func (l *Loop) next() error {
+	s := &l.State
+	if s.Epoch == 0 {
+		if err := l.epoch(); err != nil {
+			return err
+		}
+	}
+	items, err := l.Task.Next()
+	if errors.Is(err, io.EOF) {
+		if err := l.epoch(); err != nil {
+			return err
+		}
+		if items, err = l.Task.Next(); errors.Is(err, io.EOF) {
+			return errors.New("the training data holds no batch")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.Items = items
+	return l.fire(BatchReady)
+}
+
+func (l *Loop) epoch() error {
+	l.State.Epoch++
+	return l.fire(EpochStart)
+}
+
+// update moves the weights.
+func (l *Loop) update() error {
+	s := &l.State
+	s.LR = l.Optimizer.Rate() * l.Schedule.Factor(schedule.Progress{Step: s.Step, Done: s.Progress})
+	s.GradNorm = l.norms.Global()
+	if math.IsNaN(s.GradNorm) || math.IsInf(s.GradNorm, 0) {
+		return &Diverged{Step: s.Step + 1, What: "gradient", Param: l.norms.FirstBad(), LR: s.LR}
+	}
+	s.GradScale = 1
+	if l.Clip > 0 && s.GradNorm > l.Clip {
+		s.GradScale = l.Clip / s.GradNorm
+	}
+	if err := l.fire(BeforeStep); err != nil {
+		return err
+	}
+	l.Optimizer.Step(optim.Step{N: s.Step + 1, LR: s.LR, GradScale: s.GradScale})
+	return nil
+}
+
+// after evaluates and saves when that is due.
+func (l *Loop) after() error {
+	s := &l.State
+	if l.Evaluate != nil && (l.finished() || l.EvaluateEvery > 0 && s.Step%l.EvaluateEvery == 0) {
+		loss, err := l.Evaluate(s)
+		if err != nil {
+			return err
+		}
+		s.ValLoss = loss
+		if err := l.fire(AfterEvaluate); err != nil {
+			return err
+		}
+	}
+	if l.CheckpointEvery > 0 && s.Step%l.CheckpointEvery == 0 {
+		return l.fire(SaveCheckpoint)
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+// Package loss computes what training makes small.
+package loss
+
+import (
+	"fmt"
+	"math"
+
+	"hasten/engine/grad"
+	"hasten/engine/matmul"
+	"hasten/engine/memory"
+	"hasten/engine/par"
+	"hasten/engine/precision"
+	"hasten/engine/simd"
+	"hasten/engine/tensor"
+)
+
+// Ignore is the target of a position that does not count.
+const Ignore = int32(-1)
+
+// headRows is the number of rows whose logits exist at one time: enough for
+// the matrix products to run at full speed.
+const headRows = 512
+
+// HeadCrossEntropy is the output layer of a language model and its loss in
+// one: logits = x·Wᵀ, loss = mean over counted rows of -log softmax(logits)
+// at the target. It works through the rows in blocks and computes the
+// gradients of a block while its logits are at hand, so that no array of all
+// the logits is ever held and nothing is computed twice.
+//
+// x: [N, D]; w: [V, D]; targets: N ids in [0, V), or Ignore; perRow, if not
+// nil, receives the loss of each row in nats (0 for ignored rows).
+func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []float32) *grad.Var {
+	n, d, v := x.Rows(), x.Cols(), w.Rows()
+	if len(targets) != n || w.Cols() != d || perRow != nil && len(perRow) != n {
+		panic(fmt.Sprintf("loss: HeadCrossEntropy of %v by %v with %d targets, %d losses", x.Shape, w.Shape, len(targets), len(perRow)))
+	}
+	counted := 0
+	for i, id := range targets {
+		if id >= int32(v) || id < Ignore {
+			panic(fmt.Sprintf("loss: target %d at row %d, the vocabulary has %d", id, i, v))
+		}
+		if id != Ignore {
+			counted++
+		}
+	}
+	y := t.New(tensor.Of())
+	node := t.Record(y, headBack, x, w)
+	var dx, dw []float32
+	if node != nil {
+		// The gradients for a loss of weight 1: scaled, should the weight be
+		// another, when the backward pass comes.
+		if x.Wanted() {
+			dx = node.Save(0, n*d)
+		}
+		if w.Wanted() {
+			dw = node.Save(1, v*d)
+		}
+	}
+	block := min(headRows, n)
+	logits := t.Arena.Dirty(memory.Workspace, block*v)
+	defer t.Arena.Free(memory.Workspace, logits)
+	losses := perRow
+	if losses == nil {
+		losses = t.Arena.Dirty(memory.Workspace, n)
+		defer t.Arena.Free(memory.Workspace, losses)
+	}
+	scale := float32(1 / float64(max(counted, 1)))
+	for lo := 0; lo < n; lo += block {
+		hi := min(lo+block, n)
+		l := logits[:(hi-lo)*v]
+		t.Policy.Mul(precision.Forward, matmul.Args{M: hi - lo, N: v, K: d, A: x.Data[lo*d : hi*d], B: w.Data, TransB: true, C: l})
+		headLoop.Run(par.Pieces(hi-lo, softmaxRows), headArgs{l, losses[lo:hi], targets[lo:hi], v, scale, node != nil}, softmaxLoss)
+		if dx != nil {
+			t.Policy.Mul(precision.GradInput, matmul.Args{M: hi - lo, N: d, K: v, A: l, B: w.Data, C: dx[lo*d : hi*d]})
+		}
+		if dw != nil {
+			var beta float32
+			if lo > 0 {
+				beta = 1
+			}
+			t.Policy.Mul(precision.GradWeight, matmul.Args{M: v, N: d, K: hi - lo, A: l, TransA: true, B: x.Data[lo*d : hi*d], C: dw, Beta: beta})
+		}
+	}
+	var sum float64
+	for _, loss := range losses {
+		sum += float64(loss)
+	}
+	y.Data[0] = float32(sum / float64(max(counted, 1)))
+	return y
+}
+
+// softmaxRows is the number of rows in one piece of the softmax.
+const softmaxRows = 8
+
+type headArgs struct {
+	logits, losses []float32
+	targets        []int32
+	v              int
+	scale          float32
+	gradient       bool
+}
+
+var headLoop par.Loop[headArgs]
+
+// softmaxLoss computes the losses of a piece of rows and, when gradients are
+// wanted, turns their logits into scale·(softmax - onehot).
+func softmaxLoss(a *headArgs, i int) {
+	lo, hi := par.Bounds(i, softmaxRows, len(a.targets))
+	for r := lo; r < hi; r++ {
+		row, target := a.logits[r*a.v:(r+1)*a.v], a.targets[r]
+		if target == Ignore {
+			a.losses[r] = 0
+			clear(row)
+			continue
+		}
+		shift, at := simd.Max(row), row[target]
+		sum := simd.ExpSum(row, row, shift)
+		a.losses[r] = shift + float32(math.Log(float64(sum))) - at
+		if a.gradient {
+			simd.Scale(row, a.scale/sum)
+			row[target] -= a.scale
+		}
+	}
+}
+
+func headBack(n *grad.Node) {
+	for i := range 2 {
+		g, fresh := n.GradInto(i)
+		if g == nil {
+			continue
+		}
+		a := scaledArgs{g, n.Saved[i], n.Out.Grad[0], fresh}
+		scaledLoop.Run(par.Pieces(len(g), scaledGrain), a, func(a *scaledArgs, i int) {
+			lo, hi := par.Bounds(i, scaledGrain, len(a.dst))
+			if a.fresh {
+				clear(a.dst[lo:hi])
+			}
+			simd.Axpy(a.c, a.x[lo:hi], a.dst[lo:hi])
+		})
+	}
+}
+
+const scaledGrain = 16384
+
+type scaledArgs struct {
+	dst, x []float32
+	c      float32
+	fresh  bool
+}
+
+var scaledLoop par.Loop[scaledArgs]

@@ -1,0 +1,135 @@
+package lm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"hasten/data/token"
+	"hasten/engine/atomicfile"
+	"hasten/engine/memory"
+	"hasten/model/format"
+	"hasten/model/format/hf"
+	"hasten/model/net"
+	"hasten/task/recipe"
+)
+
+// The files of a model directory, beside those of Hugging Face's layout.
+const (
+	recipeFile    = "recipe.toml"
+	tokenizerFile = "tokenizer.json"
+)
+
+// Model is a language model from a directory.
+type Model struct {
+	*net.GPT
+	Tokenizer token.Tokenizer // nil if the directory has none
+}
+
+// Open reads a model directory in Hugging Face layout, from here or elsewhere.
+func Open(a *memory.Arena, dir string) (*Model, error) {
+	h, err := hf.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	config, err := fromHF(h.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, hf.ConfigName), err)
+	}
+	g, err := net.NewGPT(a, config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, hf.ConfigName), err)
+	}
+	for _, p := range g.Params() {
+		if err := h.ReadInto(p.Name, p.Data); err != nil {
+			return nil, err
+		}
+	}
+	m := &Model{GPT: g}
+	m.Tokenizer, err = token.Open(filepath.Join(dir, tokenizerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		m.Tokenizer, err = nil, nil
+	}
+	if err == nil && m.Tokenizer != nil && m.Tokenizer.VocabSize() > g.Vocab {
+		err = fmt.Errorf("%s: the tokenizer has %d tokens, the model %d", dir, m.Tokenizer.VocabSize(), g.Vocab)
+	}
+	return m, err
+}
+
+// Save writes a model directory in Hugging Face layout, in float32. t may be
+// nil.
+func Save(dir string, m *net.GPT, t token.Tokenizer) error {
+	weights := map[string][]float32{}
+	for _, p := range m.Params() {
+		weights[p.Name] = p.Data
+	}
+	if err := hf.Save(dir, toHF(m.Config, t), format.F32, func(name string) []float32 { return weights[name] }); err != nil {
+		return err
+	}
+	if t == nil {
+		return nil
+	}
+	return saveTokenizer(dir, t)
+}
+
+func saveTokenizer(dir string, t token.Tokenizer) error {
+	return atomicfile.WriteFile(filepath.Join(dir, tokenizerFile), func(w io.Writer) error {
+		_, err := t.WriteTo(w)
+		return err
+	})
+}
+
+func saveRecipe(dir string, r *recipe.Recipe) error {
+	return atomicfile.WriteFile(filepath.Join(dir, recipeFile), func(w io.Writer) error {
+		_, err := w.Write(r.TOML())
+		return err
+	})
+}
+
+// exists tells whether a file is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// fromHF is the shape of a model as net has it.
+func fromHF(c hf.Config) (net.Config, error) {
+	n := net.Config{
+		Arch: string(c.Arch), Layers: c.Layers, Heads: c.Heads, KV: c.KVHeads, Dim: c.Dim, Hidden: c.Hidden, Ctx: c.Context,
+		Vocab: c.Vocab, Tied: c.Tied, Eps: c.Eps, Theta: c.RopeTheta,
+		AttentionBias: c.AttentionBias, MLPBias: c.MLPBias,
+	}
+	switch {
+	case c.Arch == hf.Llama && c.Activation != hf.SiLU:
+		return n, fmt.Errorf("hidden_act %q: in the Llama layout only silu is supported", c.Activation)
+	case c.Arch == hf.GPT2:
+		n.Activation = string(c.Activation)
+	}
+	return n, nil
+}
+
+// toHF is the inverse of fromHF.
+func toHF(c net.Config, t token.Tokenizer) hf.Config {
+	h := hf.Config{
+		Arch: hf.Arch(c.Arch), Layers: c.Layers, Heads: c.Heads, KVHeads: c.KV, Dim: c.Dim, Hidden: c.Hidden, Context: c.Ctx,
+		Vocab: c.Vocab, Tied: c.Tied, Eps: c.Eps, Activation: hf.SiLU,
+		AttentionBias: c.AttentionBias, MLPBias: c.MLPBias, InitStd: 0.02, BOS: -1,
+	}
+	switch {
+	case c.Arch == "llama":
+		h.RopeTheta = c.Theta
+	case c.Activation == "":
+		h.Activation = hf.GELUTanh
+	default:
+		h.Activation = hf.Activation(c.Activation)
+	}
+	if t != nil && t.End() >= 0 {
+		h.EOS = []int{int(t.End())}
+		h.BOS = int(t.End())
+	}
+	return h
+}

@@ -1,0 +1,86 @@
+package lm
+
+import (
+	"encoding/json"
+
+	"hasten/engine/grad"
+	"hasten/learn/loss"
+	"hasten/model/attention"
+	"hasten/model/net"
+)
+
+// Batch is B sequences of T tokens and, at each position, the token that
+// follows.
+type Batch struct {
+	Tokens, Targets []int32 // [B·T]; a target of loss.Ignore does not count
+	T               int
+	Mask            attention.Mask // nil: causal
+}
+
+// Batches gives the batches of training, in an order that a seed fixes.
+type Batches interface {
+	// Next returns the next batch, which stays valid until the next call.
+	Next() (Batch, error)
+	// Position and Seek keep the place for a checkpoint.
+	Position() (json.RawMessage, error)
+	Seek(json.RawMessage) error
+}
+
+// Task is next-token prediction: what loop.Loop trains.
+type Task struct {
+	Model   *net.GPT
+	Batches Batches
+
+	batch  Batch
+	losses []float32 // of each token
+	rows   []float32 // of each sequence
+}
+
+// Params are the model's.
+func (t *Task) Params() []*grad.Param { return t.Model.Params() }
+
+// Next takes the next batch; the items are tokens.
+func (t *Task) Next() (int, error) {
+	b, err := t.Batches.Next()
+	t.batch = b
+	return len(b.Tokens), err
+}
+
+// Loss is the mean cross-entropy in nats per token; the samples are sequences.
+func (t *Task) Loss(tape *grad.Tape) (*grad.Var, []float32, error) {
+	b := &t.batch
+	t.losses = resize(t.losses, len(b.Tokens))
+	h := t.Model.Hidden(tape, b.Tokens, b.T, b.Mask)
+	mean := loss.HeadCrossEntropy(tape, h, t.Model.Head.Var, b.Targets, t.losses)
+	t.rows = resize(t.rows, len(b.Tokens)/b.T)
+	for i := range t.rows {
+		t.rows[i] = rowMean(t.losses[i*b.T:(i+1)*b.T], b.Targets[i*b.T:(i+1)*b.T])
+	}
+	return mean, t.rows, nil
+}
+
+// Position is the place in the data.
+func (t *Task) Position() (json.RawMessage, error) { return t.Batches.Position() }
+
+// Seek goes to a place in the data.
+func (t *Task) Seek(p json.RawMessage) error { return t.Batches.Seek(p) }
+
+// rowMean is the mean loss of the positions that count.
+func rowMean(losses []float32, targets []int32) float32 {
+	var sum float64
+	n := 0
+	for i, l := range losses {
+		if targets[i] != loss.Ignore {
+			sum += float64(l)
+			n++
+		}
+	}
+	return float32(sum / float64(max(n, 1)))
+}
+
+func resize(x []float32, n int) []float32 {
+	if cap(x) < n {
+		return make([]float32, n)
+	}
+	return x[:n]
+}
