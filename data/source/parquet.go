@@ -2,6 +2,8 @@ package source
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -29,6 +31,9 @@ func (f *file) readParquet(o *Options, yield func(Document) bool) error {
 		return err
 	}
 	defer h.Close()
+	if err := checkFooter(h, f.size); err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
 	var p *parquet.File
 	var column int
 	if err := guard(func() (err error) {
@@ -61,6 +66,23 @@ func (f *file) readParquet(o *Options, yield func(Document) bool) error {
 		if err != nil {
 			return fmt.Errorf("%s: Parquet: after row %d: %w", f.path, row, err)
 		}
+	}
+	return nil
+}
+
+// checkFooter looks at the end of the file, which tells the size of its
+// footer. The library would take memory of any size that stands there.
+func checkFooter(r io.ReaderAt, size int64) error {
+	var end [8]byte // footer size, "PAR1"
+	const least = 4 + 8
+	if size < least {
+		return errors.New("too short for a Parquet file")
+	}
+	if _, err := r.ReadAt(end[:], size-8); err != nil {
+		return err
+	}
+	if n := binary.LittleEndian.Uint32(end[:]); string(end[4:]) != "PAR1" || int64(n) > size-least {
+		return errors.New("no Parquet file, or cut short: it does not end in a footer")
 	}
 	return nil
 }
