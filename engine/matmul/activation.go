@@ -1,6 +1,6 @@
 package matmul
 
-import "math"
+import "hasten/engine/simd"
 
 // Activation is applied to every element of a product before it is stored.
 type Activation uint8
@@ -16,24 +16,13 @@ const (
 // apply replaces x by act(x).
 func (act Activation) apply(x []float32) {
 	switch act {
-	case Identity:
 	case ReLU:
-		for i, v := range x {
-			x[i] = max(v, 0)
-		}
+		simd.ReLU(x, x)
 	case SiLU:
-		for i, v := range x {
-			x[i] = float32(float64(v) / (1 + math.Exp(-float64(v))))
-		}
+		simd.SiLU(x, x)
 	case GELUTanh:
-		for i, v := range x {
-			u := float64(v)
-			x[i] = float32(u / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(u+0.044715*u*u*u))))
-		}
+		simd.GELUTanh(x, x)
 	case GELUErf:
-		for i, v := range x {
-			u := float64(v)
-			x[i] = float32(u / 2 * (1 + math.Erf(u/math.Sqrt2)))
-		}
+		simd.GELUErf(x, x)
 	}
 }

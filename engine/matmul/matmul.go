@@ -1,6 +1,10 @@
 package matmul
 
-import "fmt"
+import (
+	"fmt"
+
+	"hasten/engine/par"
+)
 
 // Format is the number format in which products are formed. Sums are always
 // float32.
@@ -25,8 +29,8 @@ func (f Format) String() string {
 //
 //	C = Act(Alpha·op(A)·op(B) + Beta·C + Bias + Residual)
 //
-// where op(A) is [M,K], op(B) is [K,N], C is [M,N]. C must not overlap the
-// other operands, except that Residual may be C itself.
+// where op(A) is [M,K], op(B) is [K,N], C is [M,N]. C must not overlap another
+// operand; to add a product to what C holds, set Beta to 1.
 type Args struct {
 	M, N, K int
 
@@ -57,157 +61,192 @@ type Args struct {
 // for the sizes.
 func Mul(a Args) {
 	a.check()
-	for i := range a.M {
-		a.row(i)
+	a.mul(a.M*a.N*a.K >= parallelFrom)
+}
+
+// parallelFrom is the number of multiply-adds from which a product is worth
+// handing to other cores: some microseconds of one core's time.
+const parallelFrom = 1 << 18
+
+// mul computes a checked product, on all cores or on the calling goroutine.
+func (a *Args) mul(parallel bool) {
+	switch {
+	case a.M == 0 || a.N == 0:
+	case a.useDots():
+		a.mulDots(parallel)
+	case a.useDirect():
+		a.mulDirect(parallel)
+	default:
+		a.mulBlocked(parallel)
 	}
 }
 
 // MulBatch computes n products of one shape. Product i uses A[i·strideA:],
-// B[i·strideB:], C[i·strideC:], and Residual[i·strideC:]; Bias is shared. A stride of 0 shares A
-// or B between the products.
+// B[i·strideB:], C[i·strideC:], and Residual[i·strideC:]; Bias is shared. A
+// stride of 0 shares A or B between the products.
 func MulBatch(n, strideA, strideB, strideC int, a Args) {
-	for i := range n {
-		Mul(a.shifted(i*strideA, i*strideB, i*strideC))
+	if n <= 0 {
+		return
 	}
+	a.tight()
+	if a.M*a.N*a.K >= aloneFrom && n < 8*par.Width() {
+		for i := range n {
+			Mul(a.shifted(i*strideA, i*strideB, i*strideC))
+		}
+		return
+	}
+	batchLoop.Run(n, batch{a, strideA, strideB, strideC}, func(b *batch, i int) {
+		a := b.args.shifted(i*b.strideA, i*b.strideB, i*b.strideC)
+		a.check()
+		a.mul(false)
+	})
 }
+
+// aloneFrom is the number of multiply-adds from which one of a few products is
+// cut up over all cores, rather than each core taking whole products.
+const aloneFrom = 1 << 21
+
+type batch struct {
+	args                      Args
+	strideA, strideB, strideC int
+}
+
+var batchLoop par.Loop[batch]
+
+// shifted moves the operands on by offsets.
+func (a *Args) shifted(offA, offB, offC int) Args {
+	s := *a
+	s.A = from(a.A, offA)
+	s.B = from(a.B, offB)
+	s.C = from(a.C, offC)
+	if a.Residual != nil {
+		s.Residual = from(a.Residual, offC)
+	}
+	return s
+}
+
+// from is x[off:], or nothing when x ends before; check then tells the shapes.
+func from(x []float32, off int) []float32 { return x[min(off, len(x)):] }
 
 // MulGrouped multiplies rows by the matrix of their group. Rows
 // starts[g] … starts[g+1]-1 belong to group g, so len(starts) is the number
 // of groups plus one; groups may be empty.
 //
 // Without TransA, the rows are those of A, C and Residual, and group g uses
-// B[g·strideB:], [K,N]; M is ignored. With TransA, the rows are those of A
-// [rows,M] and B [rows,N], and group g writes its own product to C[g·strideC:],
-// [M,N]; K is ignored: these are the gradients of the groups' matrices.
+// B[g·strideB:]; M is ignored. With TransA, the rows are those of A [rows,M]
+// and B [rows,N], and group g writes its own product to C[g·strideC:], [M,N];
+// K is ignored: these are the gradients of the groups' matrices. Packed cannot
+// be used.
 func MulGrouped(starts []int, strideB, strideC int, a Args) {
-	for g := range len(starts) - 1 {
-		Mul(a.group(starts, g, strideB, strideC))
+	groups := len(starts) - 1
+	if groups <= 0 {
+		return
 	}
-}
-
-func (a Args) shifted(offA, offB, offC int) Args {
-	a.A = a.A[offA:]
-	if a.Packed == nil {
-		a.B = a.B[offB:]
+	if a.Packed != nil || a.TransA && a.TransB {
+		panic("matmul: MulGrouped with packed B, or with both A and B transposed")
 	}
-	a.C = a.C[offC:]
-	if a.Residual != nil {
-		a.Residual = a.Residual[offC:]
-	}
-	return a
-}
-
-func (a Args) group(starts []int, g, strideB, strideC int) Args {
-	lo, rows := starts[g], starts[g+1]-starts[g]
-	a.tight()
+	rows := starts[groups] - starts[0]
+	macs := a.N * a.K * rows
 	if a.TransA {
-		a.K = rows
-		a.A, a.B, a.C = a.A[lo*a.LDA:], a.B[lo*a.LDB:], a.C[g*strideC:]
-		return a
+		macs = a.M * a.N * rows
 	}
-	a.M = rows
-	a.A, a.B, a.C = a.A[lo*a.LDA:], a.B[g*strideB:], a.C[lo*a.LDC:]
+	a.tight()
+	if macs >= aloneFrom*groups {
+		for g := range groups {
+			Mul(a.group(starts, g, strideB, strideC))
+		}
+		return
+	}
+	groupLoop.Run(groups, grouped{a, starts, strideB, strideC}, func(s *grouped, g int) {
+		a := s.args.group(s.starts, g, s.strideB, s.strideC)
+		a.check()
+		a.mul(false)
+	})
+}
+
+type grouped struct {
+	args             Args
+	starts           []int
+	strideB, strideC int
+}
+
+var groupLoop par.Loop[grouped]
+
+// group is the product of group g.
+func (a *Args) group(starts []int, g, strideB, strideC int) Args {
+	lo, rows := starts[g], starts[g+1]-starts[g]
+	if rows < 0 {
+		panic(fmt.Sprintf("matmul: group %d starts at row %d and ends at %d", g, lo, lo+rows))
+	}
+	s := *a
+	s.A = from(a.A, lo*a.LDA)
+	if a.TransA {
+		s.K = rows
+		s.B, s.C = from(a.B, lo*a.LDB), from(a.C, g*strideC)
+		return s
+	}
+	s.M = rows
+	s.B, s.C = from(a.B, g*strideB), from(a.C, lo*a.LDC)
 	if a.Residual != nil {
-		a.Residual = a.Residual[lo*a.LDR:]
+		s.Residual = from(a.Residual, lo*a.LDR)
 	}
-	return a
+	return s
 }
 
-// MulU8S8 computes C[M,N] = A[M,K]·Bᵀ in integers, B stored [N,K]. Sums wrap
-// around at 32 bits, which needs K above 65 000. An ld of 0 means tight.
-func MulU8S8(m, n, k int, a []uint8, lda int, b []int8, ldb int, c []int32, ldc int) {
-	for i := range m {
-		for j := range n {
-			var s int32
-			for p := range k {
-				s += int32(a[i*lda+p]) * int32(b[j*ldb+p])
-			}
-			c[i*ldc+j] = s
-		}
-	}
-}
-
-// Packed is a B matrix laid out for the kernels, for weights that are used
-// many times between changes.
-type Packed struct {
-	K, N   int
-	Format Format
-	b      []float32
-}
-
-// PackB packs B, stored [K,N], or [N,K] with trans. The buffer comes from
-// memory.Default as Workspace; Free gives it back.
-func PackB(f Format, k, n int, b []float32, ldb int, trans bool) *Packed {
-	p := &Packed{K: k, N: n, Format: f, b: make([]float32, k*n)}
-	rs, cs := max(ldb, n), 1
-	if trans {
-		rs, cs = 1, max(ldb, k)
-	}
-	for i := range k {
-		for j := range n {
-			p.b[i*n+j] = f.round(b[i*rs+j*cs])
-		}
-	}
-	return p
-}
-
-// Free gives the buffer back; p must not be used afterwards.
-func (p *Packed) Free() { p.b = nil }
-
-// tight replaces leading dimensions of 0.
+// tight fills in distances and Alpha where they are 0.
 func (a *Args) tight() {
-	def := func(ld *int, trans bool, rows, cols int) {
-		if *ld != 0 {
-			return
-		}
-		*ld = cols
-		if trans {
-			*ld = rows
-		}
-	}
-	def(&a.LDA, a.TransA, a.M, a.K)
-	def(&a.LDB, a.TransB, a.K, a.N)
-	def(&a.LDC, false, a.M, a.N)
-	def(&a.LDR, false, a.M, a.N)
+	a.LDA = orTight(a.LDA, a.TransA, a.M, a.K)
+	a.LDB = orTight(a.LDB, a.TransB, a.K, a.N)
+	a.LDC = orTight(a.LDC, false, a.M, a.N)
+	a.LDR = orTight(a.LDR, false, a.M, a.N)
 	if a.Alpha == 0 {
 		a.Alpha = 1
 	}
 }
 
-// check fills in the defaults and panics when the sizes do not fit.
-func (a *Args) check() {
-	a.tight()
+func orTight(ld int, trans bool, rows, cols int) int {
+	switch {
+	case ld != 0:
+		return ld
+	case trans:
+		return rows
+	}
+	return cols
 }
 
-func (a *Args) row(i int) {
-	for j := range a.N {
-		var s float32
-		for p := range a.K {
-			x, y := i*a.LDA+p, p*a.LDB+j
-			if a.TransA {
-				x = p*a.LDA + i
-			}
-			if a.TransB {
-				y = j*a.LDB + p
-			}
-			if a.Packed != nil {
-				s += a.Format.round(a.A[x]) * a.Packed.b[p*a.N+j]
-			} else {
-				s += a.Format.round(a.A[x]) * a.Format.round(a.B[y])
-			}
-		}
-		s *= a.Alpha
-		c := &a.C[i*a.LDC+j]
-		if a.Beta != 0 {
-			s += a.Beta * *c
-		}
-		if a.Bias != nil {
-			s += a.Bias[j]
-		}
-		if a.Residual != nil {
-			s += a.Residual[i*a.LDR+j]
-		}
-		*c = s
+// check fills in what may be left 0 and panics when the slices do not hold the sizes.
+func (a *Args) check() {
+	a.tight()
+	if a.M < 0 || a.N < 0 || a.K < 0 {
+		a.fail("a size is negative")
 	}
-	a.Act.apply(a.C[i*a.LDC:][:a.N])
+	a.fits("A", a.A, a.LDA, a.TransA, a.M, a.K)
+	if p := a.Packed; p == nil {
+		a.fits("B", a.B, a.LDB, a.TransB, a.K, a.N)
+	} else if p.K != a.K || p.N != a.N || p.Format != a.Format {
+		a.fail(fmt.Sprintf("B was packed as [%d,%d] in %v", p.K, p.N, p.Format))
+	}
+	a.fits("C", a.C, a.LDC, false, a.M, a.N)
+	if a.Bias != nil {
+		a.fits("bias", a.Bias, a.N, false, 1, a.N)
+	}
+	if a.Residual != nil {
+		a.fits("residual", a.Residual, a.LDR, false, a.M, a.N)
+	}
+}
+
+func (a *Args) fits(name string, x []float32, ld int, trans bool, rows, cols int) {
+	if trans {
+		rows, cols = cols, rows
+	}
+	if rows == 0 || cols == 0 {
+		return
+	}
+	if ld < cols || (rows-1)*ld+cols > len(x) {
+		a.fail(fmt.Sprintf("%s, stored [%d,%d] with rows %d apart, has %d elements", name, rows, cols, ld, len(x)))
+	}
+}
+
+func (a *Args) fail(what string) {
+	panic(fmt.Sprintf("matmul: M=%d N=%d K=%d transA=%t transB=%t %v: %s", a.M, a.N, a.K, a.TransA, a.TransB, a.Format, what))
 }
