@@ -29,7 +29,7 @@ func LinearAdd(t *Tape, x, w, b, r *Var) *Var {
 		a.Residual = r.Data
 	}
 	t.Policy.Mul(precision.Forward, a)
-	t.Record(y, linearBack, x, w, b, r).Tangent(linearTangent).PerSample(1, 2).squares(linearSquares)
+	t.Record(y, linearBack, x, w, b, r).Tangent(linearTangent).PerSample(1, 2).Squares(linearSquares)
 	return y
 }
 

@@ -35,7 +35,7 @@ func Embedding(t *Tape, w *Var, ids []int32) *Var {
 			copy(a.y[r*a.columns:(r+1)*a.columns], a.w[id*a.columns:(id+1)*a.columns])
 		}
 	})
-	if n := t.Record(y, embeddingBack, w).Tangent(embeddingTangent).PerSample(0).squares(embeddingSquares); n != nil {
+	if n := t.Record(y, embeddingBack, w).Tangent(embeddingTangent).PerSample(0).Squares(embeddingSquares); n != nil {
 		n.Index = ids
 	}
 	return y

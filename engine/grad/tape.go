@@ -43,6 +43,8 @@ type Var struct {
 	owned  bool // Data belongs to the tape, which frees it
 	used   bool // owned, and read by an operation: must not be overwritten
 	moved  bool // Data was taken over by an alias
+	held   bool // Data are kept by BackwardPerSample
+	base   *Var // what this is a view of
 }
 
 // Param is a trainable tensor with a name.
@@ -126,10 +128,12 @@ type Node struct {
 	Index  []int32 // token ids or other indices; not owned
 	State  any     // whatever else an operation keeps; pointers do not allocate
 
-	back    func(*Node)
-	tangent func(*Node) *Var // see Tangent
-	shared  uint16           // see PerSample; 0: not said
-	held    bool             // kept by BackwardPerSample after its backward function has run
+	back     func(*Node)
+	tangent  func(*Node) *Var                                 // see Tangent
+	squares  func(n *Node, input int, squares []float64) bool // see Squares
+	shared   uint16                                           // bits of inputs, see PerSample
+	keepsOut bool                                             // see KeepOut
+	held     bool                                             // by BackwardPerSample, until Reset
 }
 
 // New returns a value of the given shape for an operation to fill: its
@@ -244,7 +248,7 @@ func nameOf(back func(*Node)) string {
 // then overwrite them in place. n may be nil.
 func (n *Node) KeepOut() *Node {
 	if n != nil {
-		n.Out.used = true
+		n.Out.used, n.keepsOut = true, true
 	}
 	return n
 }
@@ -364,30 +368,54 @@ func (t *Tape) SetGrad(v *Var, g []float32) {
 func (t *Tape) BackwardFrom() {
 	for i := t.n - 1; i >= 0; i-- {
 		n := t.nodes[i]
-		if n.Out.Grad != nil {
-			n.back(n)
-		}
+		n.backward()
 		t.freeNode(n)
 	}
 	t.n = 0
 }
 
+// backward runs the backward function if there is something to carry, and
+// somewhere to carry it to.
+func (n *Node) backward() {
+	if n.Out.Grad == nil {
+		return
+	}
+	for _, x := range n.In {
+		if x.Wanted() {
+			n.back(n)
+			return
+		}
+	}
+}
+
 func (t *Tape) freeNode(n *Node) {
+	t.freeSaved(n)
+	t.freeVar(n.Out)
+}
+
+func (t *Tape) freeSaved(n *Node) {
 	for i, s := range n.Saved {
 		if s != nil {
 			t.Arena.Free(memory.Activations, s)
 			n.Saved[i] = nil
 		}
 	}
-	t.freeVar(n.Out)
 	n.State, n.Index = nil, nil
 }
 
 func (t *Tape) freeVar(v *Var) {
+	t.freeData(v)
+	t.freeGrad(v)
+}
+
+func (t *Tape) freeData(v *Var) {
 	if v.owned {
 		t.Arena.Free(memory.Activations, v.Data)
 		v.owned, v.Data = false, nil
 	}
+}
+
+func (t *Tape) freeGrad(v *Var) {
 	if v.Grad != nil && !v.param {
 		t.Arena.Free(memory.Gradients, v.Grad)
 		v.Grad = nil
@@ -424,7 +452,9 @@ func (t *Tape) Stop(x *Var) *Var {
 
 // view is a value over the data of x, which stays with x.
 func (t *Tape) view(x *Var, s tensor.Shape) *Var {
-	return t.Input(tensor.Tensor{Shape: s, Data: x.Data})
+	v := t.newVar()
+	*v = Var{Tensor: tensor.Tensor{Shape: s, Data: x.Data}, base: x}
+	return v
 }
 
 // scratch is a workspace buffer of the tape's arena; give it back by drop.
