@@ -130,7 +130,9 @@ func Draw(w io.Writer, title string, a Axis, curves ...Curve) error {
 	p.Title.Text, p.Y.Label.Text = title, "loss"
 	label, unit := a.unit(largest)
 	p.X.Label.Text = label
+	p.X.Min = 0
 	p.Legend.Top = true
+	p.Legend.ThumbnailWidth, p.Legend.Padding = vg.Points(12), vg.Points(3)
 	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
 		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle} {
 		style.Font.Variant = "Sans"
