@@ -94,6 +94,9 @@ func TestReadEveryWay(t *testing.T) {
 				}
 				defer streams[i].Close()
 			}
+			if _, _, err := mapFile(streams[0].file, 1); err == nil && streams[0].data == nil {
+				t.Errorf("%s: the file is not mapped", name)
+			}
 			for i, s := range append(streams, unmapped(streams[0])) {
 				if got := all(t, s); !slices.Equal(got, want) {
 					t.Fatalf("%s: reading %d differs", name, i)
@@ -119,19 +122,18 @@ func TestReadEveryWay(t *testing.T) {
 	}
 }
 
-func plain(tokens []int32, k Kind) []byte {
-	var b bytes.Buffer
+func plain(tokens []int32, k Kind) (b []byte) {
 	for _, t := range tokens {
 		switch k {
 		case U8:
-			binary.Write(&b, binary.LittleEndian, uint8(t))
+			b = append(b, uint8(t))
 		case U16:
-			binary.Write(&b, binary.LittleEndian, uint16(t))
+			b = binary.LittleEndian.AppendUint16(b, uint16(t))
 		case I32:
-			binary.Write(&b, binary.LittleEndian, t)
+			b = binary.LittleEndian.AppendUint32(b, uint32(t))
 		}
 	}
-	return b.Bytes()
+	return b
 }
 
 func TestReadBeyondTheEnd(t *testing.T) {

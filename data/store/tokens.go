@@ -66,10 +66,6 @@ func (t *Tokens) BitsPerByte(nats float64) float64 {
 	return nats / math.Ln2 * float64(t.meta.Tokens) / float64(t.meta.TextBytes)
 }
 
-// Mapped reports whether the stream is a mapped file, which takes no memory of
-// its own.
-func (t *Tokens) Mapped() bool { return t.file != nil && t.data != nil }
-
 // String describes the stream.
 func (t *Tokens) String() string {
 	return fmt.Sprintf("%s: %d %s tokens", t.name, t.meta.Tokens, t.meta.Kind)
