@@ -48,9 +48,9 @@ func readDecodeStep(c component) (decodeStep, error) {
 
 	case "Strip":
 		var o struct {
-			Content string
-			Start   int
-			Stop    int
+			Content string `json:"content"`
+			Start   int    `json:"start"`
+			Stop    int    `json:"stop"`
 		}
 		err := parse(c.path, c.raw, &o)
 		return each(func(_ int, s string) string {
@@ -75,8 +75,8 @@ func readDecodeStep(c component) (decodeStep, error) {
 
 	case "WordPiece":
 		o := struct {
-			Prefix  string
-			Cleanup bool
+			Prefix  string `json:"prefix"`
+			Cleanup bool   `json:"cleanup"`
 		}{"##", true}
 		err := parse(c.path, c.raw, &o)
 		return each(func(i int, s string) string {
@@ -94,7 +94,9 @@ func readDecodeStep(c component) (decodeStep, error) {
 		}), err
 
 	case "BPEDecoder":
-		o := struct{ Suffix string }{"</w>"}
+		o := struct {
+			Suffix string `json:"suffix"`
+		}{"</w>"}
 		err := parse(c.path, c.raw, &o)
 		return func(parts []string) []string {
 			for i, s := range parts {

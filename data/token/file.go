@@ -80,7 +80,9 @@ func (t *Pipeline) readConfig(data []byte) error {
 	}
 	var name string
 	if json.Unmarshal(c.EOS, &name) != nil { // else an object or null
-		var token struct{ Content string }
+		var token struct {
+			Content string `json:"content"`
+		}
 		if c.EOS == nil || json.Unmarshal(c.EOS, &token) != nil {
 			return nil
 		}
@@ -94,8 +96,7 @@ func (t *Pipeline) readConfig(data []byte) error {
 
 // Read makes the tokenizer that a tokenizer.json describes; data must not be
 // changed afterwards. What is not supported, or is wrong, is an error that
-// names the place in the file. Settings for truncation and padding are kept
-// but not used, and so is a precompiled character map's reverse direction.
+// names the place in the file.
 func Read(data []byte) (Tokenizer, error) {
 	if string(data) == string(bytesJSON()) {
 		return Bytes{}, nil
@@ -107,28 +108,34 @@ func Read(data []byte) (Tokenizer, error) {
 		return nil, errors.New("not UTF-8 text")
 	}
 	var f struct {
-		AddedTokens   []addedToken    `json:"added_tokens"`
-		Normalizer    json.RawMessage `json:"normalizer"`
-		PreTokenizer  json.RawMessage `json:"pre_tokenizer"`
-		Model         json.RawMessage `json:"model"`
-		PostProcessor json.RawMessage `json:"post_processor"`
-		Decoder       json.RawMessage `json:"decoder"`
+		AddedTokens   []json.RawMessage `json:"added_tokens"`
+		Normalizer    json.RawMessage   `json:"normalizer"`
+		PreTokenizer  json.RawMessage   `json:"pre_tokenizer"`
+		Model         json.RawMessage   `json:"model"`
+		PostProcessor json.RawMessage   `json:"post_processor"`
+		Decoder       json.RawMessage   `json:"decoder"`
 	}
 	if err := parse("", data, &f); err != nil {
 		return nil, err
+	}
+	added := make([]addedToken, len(f.AddedTokens))
+	for i, raw := range f.AddedTokens {
+		if err := parse(fmt.Sprintf("added_tokens[%d]", i), raw, &added[i]); err != nil {
+			return nil, err
+		}
 	}
 	t := &Pipeline{raw: data, end: -1}
 	m, err := readModel(f.Model)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.fillVocab(m, f.AddedTokens); err != nil {
+	if err := t.fillVocab(m, added); err != nil {
 		return nil, err
 	}
 	if t.normalize, err = readNormalizer("normalizer", f.Normalizer, 0); err != nil {
 		return nil, err
 	}
-	t.cutAdded(f.AddedTokens)
+	t.cutAdded(added)
 	var fast *splitter
 	if t.split, fast, err = readPreTokenizer("pre_tokenizer", f.PreTokenizer); err != nil {
 		return nil, err
@@ -210,11 +217,11 @@ func (t *Pipeline) cutAdded(added []addedToken) {
 
 // endNames are the customary names of the token that ends a text, for files
 // without a tokenizer_config.json.
-var endNames = []string{EndOfText, "<|end_of_text|>", "</s>", "<eos>", "<|endofsentence|>", "<｜end▁of▁sentence｜>", "[SEP]"}
+var endNames = []string{EndOfText, "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "[SEP]"}
 
 func (t *Pipeline) findEnd() {
 	for _, name := range endNames {
-		if id, ok := t.vocab[name]; ok {
+		if id, ok := t.vocab[name]; ok && t.tokens[id].special {
 			t.end = id
 			return
 		}
@@ -231,8 +238,8 @@ func readModel(raw json.RawMessage) (r readModelResult, err error) {
 		return r, errors.New("model is missing: not a tokenizer.json")
 	}
 	var kind struct {
-		Type   string
-		Merges json.RawMessage
+		Type   string          `json:"type"`
+		Merges json.RawMessage `json:"merges"`
 	}
 	if err := parse("model", raw, &kind); err != nil {
 		return r, err
@@ -252,15 +259,15 @@ func readModel(raw json.RawMessage) (r readModelResult, err error) {
 
 func readBPE(raw json.RawMessage) (r readModelResult, err error) {
 	var f struct {
-		Vocab        map[string]int64
-		Merges       []mergePair
-		Dropout      *float64
-		UnkToken     *string `json:"unk_token"`
-		Prefix       *string `json:"continuing_subword_prefix"`
-		Suffix       *string `json:"end_of_word_suffix"`
-		FuseUnk      bool    `json:"fuse_unk"`
-		ByteFallback bool    `json:"byte_fallback"`
-		IgnoreMerges bool    `json:"ignore_merges"`
+		Vocab        map[string]int64 `json:"vocab"`
+		Merges       []mergePair      `json:"merges"`
+		Dropout      *float64         `json:"dropout"`
+		UnkToken     *string          `json:"unk_token"`
+		Prefix       *string          `json:"continuing_subword_prefix"`
+		Suffix       *string          `json:"end_of_word_suffix"`
+		FuseUnk      bool             `json:"fuse_unk"`
+		ByteFallback bool             `json:"byte_fallback"`
+		IgnoreMerges bool             `json:"ignore_merges"`
 	}
 	if err := parse("model", raw, &f); err != nil {
 		return r, err
@@ -344,10 +351,10 @@ func (m *mergePair) UnmarshalJSON(data []byte) error {
 
 func readWordPiece(raw json.RawMessage) (r readModelResult, err error) {
 	f := struct {
-		Vocab    map[string]int64
-		Unk      *string `json:"unk_token"`
-		Prefix   string  `json:"continuing_subword_prefix"`
-		MaxChars int     `json:"max_input_chars_per_word"`
+		Vocab    map[string]int64 `json:"vocab"`
+		Unk      *string          `json:"unk_token"`
+		Prefix   string           `json:"continuing_subword_prefix"`
+		MaxChars int              `json:"max_input_chars_per_word"`
 	}{Prefix: "##", MaxChars: 100}
 	if err := parse("model", raw, &f); err != nil {
 		return r, err
@@ -376,8 +383,8 @@ func readWordPiece(raw json.RawMessage) (r readModelResult, err error) {
 
 func readWordLevel(raw json.RawMessage) (r readModelResult, err error) {
 	var f struct {
-		Vocab map[string]int64
-		Unk   *string `json:"unk_token"`
+		Vocab map[string]int64 `json:"vocab"`
+		Unk   *string          `json:"unk_token"`
 	}
 	if err := parse("model", raw, &f); err != nil {
 		return r, err
@@ -392,9 +399,9 @@ func readWordLevel(raw json.RawMessage) (r readModelResult, err error) {
 
 func readUnigram(raw json.RawMessage) (r readModelResult, err error) {
 	var f struct {
-		Vocab        []scored
-		UnkID        *int64 `json:"unk_id"`
-		ByteFallback bool   `json:"byte_fallback"`
+		Vocab        []scored `json:"vocab"`
+		UnkID        *int64   `json:"unk_id"`
+		ByteFallback bool     `json:"byte_fallback"`
 	}
 	if err := parse("model", raw, &f); err != nil {
 		return r, err
@@ -548,7 +555,9 @@ func componentType(path string, raw json.RawMessage, depth int) (string, error) 
 	if depth > maxDepth {
 		return "", fmt.Errorf("%.40s…: nested deeper than %d levels", path, maxDepth)
 	}
-	var c struct{ Type string }
+	var c struct {
+		Type string `json:"type"`
+	}
 	if err := parse(path, raw, &c); err != nil {
 		return "", err
 	}

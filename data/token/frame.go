@@ -71,7 +71,10 @@ func readTemplate(c component, vocab int) (*template, error) {
 	default:
 		return nil, unsupported(c.path, "post-processor", c.kind)
 	}
-	var o struct{ Sep, CLS []json.RawMessage }
+	var o struct {
+		Sep []json.RawMessage `json:"sep"`
+		CLS []json.RawMessage `json:"cls"`
+	}
 	if err := parse(c.path, c.raw, &o); err != nil {
 		return nil, err
 	}
@@ -111,15 +114,18 @@ func checkMark(path string, id int64, vocab int) error {
 
 func readTemplateProcessing(c component, vocab int) (*template, error) {
 	type place struct {
-		ID     string
-		TypeID int32 `json:"type_id"`
+		ID     string `json:"id"`
+		TypeID int32  `json:"type_id"`
 	}
 	type element struct {
 		SpecialToken, Sequence *place
 	}
 	var o struct {
-		Single, Pair  []element
-		SpecialTokens map[string]struct{ IDs []int64 } `json:"special_tokens"`
+		Single        []element `json:"single"`
+		Pair          []element `json:"pair"`
+		SpecialTokens map[string]struct {
+			IDs []int64 `json:"ids"`
+		} `json:"special_tokens"`
 	}
 	if err := parse(c.path, c.raw, &o); err != nil {
 		return nil, err

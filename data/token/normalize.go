@@ -24,7 +24,9 @@ func readNormalizer(path string, raw json.RawMessage, depth int) (normalizer, er
 	}
 	switch kind {
 	case "Sequence":
-		var c struct{ Normalizers []json.RawMessage }
+		var c struct {
+			Normalizers []json.RawMessage `json:"normalizers"`
+		}
 		if err := parse(path, raw, &c); err != nil {
 			return nil, err
 		}
@@ -61,7 +63,9 @@ func readNormalizer(path string, raw json.RawMessage, depth int) (normalizer, er
 			return s
 		}, err
 	case "Prepend":
-		var c struct{ Prepend string }
+		var c struct {
+			Prepend string `json:"prepend"`
+		}
 		err := parse(path, raw, &c)
 		return func(s string) string {
 			if s == "" {
@@ -109,8 +113,8 @@ func chain(steps []normalizer) normalizer {
 // readReplace reads the fields of a Replace: a pattern and what to put there.
 func readReplace(path string, raw json.RawMessage) (*pattern, string, error) {
 	var c struct {
-		Pattern json.RawMessage
-		Content string
+		Pattern json.RawMessage `json:"pattern"`
+		Content string          `json:"content"`
 	}
 	if err := parse(path, raw, &c); err != nil {
 		return nil, "", err

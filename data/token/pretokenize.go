@@ -105,9 +105,9 @@ func readSplit(c component) (part splitPart, err error) {
 
 	case "Split":
 		var o struct {
-			Pattern  json.RawMessage
-			Behavior behavior
-			Invert   bool
+			Pattern  json.RawMessage `json:"pattern"`
+			Behavior behavior        `json:"behavior"`
+			Invert   bool            `json:"invert"`
 		}
 		if err = parse(c.path, c.raw, &o); err != nil {
 			return part, err
@@ -129,7 +129,9 @@ func readSplit(c component) (part splitPart, err error) {
 		cut(p.spans, o.Behavior, o.Invert)
 
 	case "Punctuation":
-		o := struct{ Behavior behavior }{isolated}
+		o := struct {
+			Behavior behavior `json:"behavior"`
+		}{isolated}
 		if err = parse(c.path, c.raw, &o); err != nil {
 			return part, err
 		}
@@ -158,7 +160,9 @@ func readSplit(c component) (part splitPart, err error) {
 		cut(runeSpans(isPunct), isolated, false)
 
 	case "CharDelimiterSplit":
-		var o struct{ Delimiter string }
+		var o struct {
+			Delimiter string `json:"delimiter"`
+		}
 		err = parse(c.path, c.raw, &o)
 		cut((&pattern{plain: o.Delimiter}).spans, removed, false)
 
@@ -190,10 +194,10 @@ func spellBytes(dst []piece, p piece) []piece {
 // metaspace is how SentencePiece writes spaces: as a visible character that
 // belongs to the word behind it.
 type metaspace struct {
-	Replacement    string
+	Replacement    string `json:"replacement"`
 	PrependScheme  string `json:"prepend_scheme"`   // always, first, never
 	AddPrefixSpace bool   `json:"add_prefix_space"` // the older spelling of it
-	Split          bool
+	Split          bool   `json:"split"`
 }
 
 func readMetaspace(path string, raw json.RawMessage) (metaspace, error) {

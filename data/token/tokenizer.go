@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -332,9 +333,14 @@ func EncodeAll(t Tokenizer, docs [][]byte) (ids [][]int32) {
 	return ids
 }
 
+// plainFrame puts the sequences side by side, of types 0 and 1.
 func plainFrame(first, second []int32) (ids, types []int32) {
-	ids = append(append(make([]int32, 0, len(first)+len(second)), first...), second...)
-	return ids, make([]int32, len(ids))
+	ids = slices.Concat(first, second)
+	types = make([]int32, len(ids))
+	for i := len(first); i < len(ids); i++ {
+		types[i] = 1
+	}
+	return ids, types
 }
 
 // maxID bounds token ids, so that a small file cannot ask for a large table.
