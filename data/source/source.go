@@ -114,8 +114,8 @@ const (
 
 // Open returns the data that spec names: a file, a directory (read in path
 // order, without hidden files, node_modules and whatever is not text), "-" for
-// standard input, or the name of a text in the Catalogue. A path wins nothing
-// from a name: write ./gosrc for a file called so.
+// standard input, or the name of a text in the Catalogue. The name comes first:
+// write ./gosrc for a file that is called so.
 //
 // Validation, unless opts.Valid names it, is the fraction f = ValidFraction:
 //

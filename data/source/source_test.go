@@ -226,6 +226,10 @@ func TestEncodings(t *testing.T) {
 	if got := join(mustCollect(t, mustOpen(t, latin, Options{Replace: true}))); got != "one\ntwo caf\ufffd\nthree\n" {
 		t.Errorf("Replace: %q", got)
 	}
+	broken := write(t, dir, "broken.txt", strings.Repeat("\x80", 2*pieceSize)+"end")
+	if got := join(mustCollect(t, mustOpen(t, broken, Options{Replace: true}))); !strings.HasPrefix(got, "\ufffd") || !strings.HasSuffix(got, "\ufffdend") {
+		t.Errorf("Replace: %q", got)
+	}
 	far := write(t, dir, "far.txt", strings.Repeat("line\n", 500_000)+"\xff\n")
 	wantError(t, far, Options{}, "far.txt:500001: byte 0xff")
 	wantError(t, write(t, dir, "utf16.txt", "\xff\xfeo\x00n\x00e\x00"), Options{}, "utf16.txt", "binary", "UTF-8")

@@ -123,10 +123,12 @@ func cut(b []byte, from int) int {
 			return i
 		}
 	}
-	for from < len(b) && !utf8.RuneStart(b[from]) {
-		from++
+	for i := from; i < min(from+utf8.UTFMax, len(b)); i++ {
+		if utf8.RuneStart(b[i]) {
+			return i
+		}
 	}
-	return from
+	return from // not UTF-8
 }
 
 func white(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }

@@ -118,16 +118,15 @@ func fill(entry string, c Corpus, enc Encoder, o LoadOptions) (*Dataset, error) 
 	if err := d.Close(); err != nil { // Windows renames nothing that is open
 		return nil, err
 	}
-	if err := os.Rename(tmp, entry); err != nil {
-		if d, err := openEntry(entry); err == nil {
+	for range 2 {
+		err = os.Rename(tmp, entry) // fails if an entry is there
+		d, bad := openEntry(entry)
+		if bad == nil {
 			return d, nil
 		}
-		// The entry that stands in the way is damaged.
-		if err := errors.Join(os.RemoveAll(entry), os.Rename(tmp, entry)); err != nil {
-			return nil, fmt.Errorf("token cache: %w", err)
-		}
+		err = errors.Join(err, bad, os.RemoveAll(entry)) // a damaged one
 	}
-	return openEntry(entry)
+	return nil, fmt.Errorf("token cache: %w", err)
 }
 
 // sweep removes what processes that were killed left in the cache over a day ago.
