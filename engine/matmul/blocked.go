@@ -1,6 +1,8 @@
 package matmul
 
 import (
+	"math"
+
 	"hasten/engine/memory"
 	"hasten/engine/par"
 	"hasten/engine/simd"
@@ -115,22 +117,30 @@ func (a *Args) mulBlocked(parallel bool) {
 // cache that a tile's rows of A would drive each other out.
 const badStride = 512
 
-// cut chooses the tasks for the slab: of some rows, so that a panel is used
-// often once it is there, and enough of them to keep all cores busy to the end.
+// cut chooses the tasks for the slab: blocks of C about as high as they are
+// wide, so that what a task reads is used often once it is near, and enough of
+// them to keep all cores busy to the end.
 func (j *blocked) cut() {
 	rows, cols := j.gemm.Rows, j.gemm.Cols
-	panels := par.Pieces(j.slab.hi-j.slab.lo, cols)
-	j.taskRows, j.taskPanels = 4*rows, panels
-	enough := 24 * par.Width()
-	count := func() int { return par.Pieces(j.M, j.taskRows) * par.Pieces(panels, j.taskPanels) }
-	for count() < enough && j.taskPanels > 4 {
-		j.taskPanels = (j.taskPanels + 1) / 2
-	}
-	for count() < enough && j.taskRows > rows {
-		j.taskRows -= rows
-	}
+	width := j.slab.hi - j.slab.lo
+	panels := par.Pieces(width, cols)
+	side := math.Sqrt(float64(j.M) * float64(width) / float64(tasksPerCore*par.Width()))
+	side = min(side, maxTaskRows)
+	j.taskRows = evenly(par.Pieces(j.M, rows), side/float64(rows)) * rows
+	j.taskPanels = evenly(panels, side*side/float64(j.taskRows*cols))
 	j.rowTasks = par.Pieces(j.M, j.taskRows)
-	j.tasks = count()
+	j.tasks = j.rowTasks * par.Pieces(panels, j.taskPanels)
+}
+
+const (
+	tasksPerCore = 16
+	maxTaskRows  = 192
+)
+
+// evenly is the size of the parts when n is cut in equal parts of about want.
+func evenly(n int, want float64) int {
+	parts := max(1, int(float64(n)/max(1, want)+0.5))
+	return par.Pieces(n, parts)
 }
 
 func layOut(j *blocked, parallel bool) {
