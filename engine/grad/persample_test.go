@@ -15,11 +15,11 @@ import (
 // sampleNet uses every operation that has a per-sample rule, and its table
 // twice.
 type sampleNet struct {
-	params                                           []*grad.Param
-	table, pos, gain, bias, w1, b1, w2, mat, g2, row *grad.Param
-	unused                                           *grad.Param
-	ids, targets                                     []int32
-	length                                           int
+	params                                                   []*grad.Param
+	table, second, pos, gain, bias, w1, b1, w2, mat, g2, row *grad.Param
+	unused                                                   *grad.Param
+	ids, targets                                             []int32
+	length                                                   int
 }
 
 func newSampleNet(a *memory.Arena, samples, length int) *sampleNet {
@@ -32,6 +32,7 @@ func newSampleNet(a *memory.Arena, samples, length int) *sampleNet {
 	}
 	const v, d, h = 9, 6, 10
 	param(&n.table, "table", 0, v, d)
+	param(&n.second, "second", 0, v, d)
 	param(&n.pos, "pos", 0, length+1, d)
 	param(&n.gain, "gain", 1, d)
 	param(&n.bias, "bias", 0, d)
@@ -53,6 +54,7 @@ func newSampleNet(a *memory.Arena, samples, length int) *sampleNet {
 func (n *sampleNet) losses(t *tape, lo, hi int) *val {
 	lo, hi = lo*n.length, hi*n.length
 	x := grad.Embedding(t, n.table.Var, n.ids[lo:hi])
+	x = grad.Add(t, x, grad.Embedding(t, n.second.Var, n.ids[lo:hi]))
 	x = grad.AddPositions(t, x, n.pos.Var, n.length)
 	h := grad.LayerNorm(t, x, n.gain.Var, n.bias.Var, 1e-5)
 	h = grad.Reshape(t, h, hi-lo, h.Cols()) // a view: what it shows must be kept

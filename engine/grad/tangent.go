@@ -43,7 +43,7 @@ func JVP(t *Tape, y *Var, at, v []*Var) *Var {
 		if x.Shape != v[i].Shape {
 			panic(fmt.Sprintf("grad: JVP of a value %v in a direction %v", x.Shape, v[i].Shape))
 		}
-		t.tangents[x] = v[i]
+		t.setTangent(x, v[i])
 	}
 	below := t.below(y)
 	for i, end := 0, t.n; i < end; i++ {
@@ -54,14 +54,21 @@ func JVP(t *Tape, y *Var, at, v []*Var) *Var {
 		if n.tangent == nil {
 			panic(fmt.Sprintf("grad: %s has no rule for second derivatives (Node.Tangent)", nameOf(n.back)))
 		}
-		d := n.tangent(n)
-		d.used = d.used || d.owned // others may read it: not to be overwritten
-		t.tangents[n.Out] = d
+		t.setTangent(n.Out, n.tangent(n))
 	}
 	if d := t.tangents[y]; d != nil {
 		return d
 	}
 	return zeros(t, y.Shape)
+}
+
+// setTangent notes the tangent of x. Several rules may read it, so none may
+// overwrite it.
+func (t *Tape) setTangent(x, d *Var) {
+	if d.owned {
+		d.used = true
+	}
+	t.tangents[x] = d
 }
 
 // below marks the values that y was computed from, and y.

@@ -166,6 +166,33 @@ func nthDerivative(f func(float64) float64, x float64, n int) float64 {
 	return (4./5*d(1) - 1./5*d(2) + 4./105*d(3) - 1./280*d(4)) / h
 }
 
+func TestTangentOfInnerValues(t *testing.T) {
+	// z and x move by themselves, though z was computed from x.
+	tp := grad.NewTape(new(memory.Arena))
+	x := grad.Leaf(tensor.From([]float32{0.5}, 1))
+	z := grad.Square(tp, x)
+	y := grad.Add(tp, grad.Exp(tp, z), x)
+	in := func(v float32) *val { return tp.Input(tensor.From([]float32{v}, 1)) }
+	d := grad.JVP(tp, y, []*val{x, z}, []*val{in(10), in(2)})
+	if want := 2*math.Exp(0.25) + 10; math.Abs(float64(d.Data[0])-want) > 1e-5 {
+		t.Errorf("tangent %v, want %v", d.Data[0], want)
+	}
+	if d := grad.JVP(tp, y, []*val{in(1)}, []*val{in(1)}); d.Data[0] != 0 {
+		t.Errorf("tangent along a value that y does not depend on: %v", d.Data[0])
+	}
+}
+
+func TestTangentsAreNotOverwritten(t *testing.T) {
+	tp := grad.NewTape(new(memory.Arena))
+	angles := grad.NewRotary(1, 2, 10)
+	x := grad.Leaf(tensor.From([]float32{1, 2}, 1, 2))
+	y := grad.Add(tp, grad.RoPE(tp, x, angles, 1, 1), grad.Scale(tp, x, 2))
+	v := grad.Scale(tp, grad.Leaf(tensor.From([]float32{3, 4}, 1, 2)), 1)                    // the tape's own
+	if d := grad.JVP(tp, y, []*val{x}, []*val{v}); !slices.Equal(d.Data, []float32{9, 12}) { // position 0: no turn
+		t.Errorf("tangent %v", d.Data)
+	}
+}
+
 // A gradient penalty (‖∇ₓD(x)‖-1)² by two passes: the first finds ∇ₓD, the
 // second the derivative in the weights of D's tangent along the penalty's
 // gradient.

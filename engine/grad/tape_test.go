@@ -409,6 +409,9 @@ func TestDropout(t *testing.T) {
 	}
 	leaf := grad.Leaf(x)
 	y := grad.Dropout(tp, leaf, p)
+	if tp.Rand.Offset != 8+n {
+		t.Errorf("the stream stands at %d after %d draws from 8", tp.Rand.Offset, n)
+	}
 	z := grad.Dropout(tp, leaf, p)
 	kept, both := 0, 0
 	for i, v := range y.Data {

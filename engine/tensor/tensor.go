@@ -38,13 +38,14 @@ func (s Shape) Rank() int { return s.rank }
 
 // Dim is the size of dimension i; negative i counts from the end.
 func (s Shape) Dim(i int) int {
+	j := i
 	if i < 0 {
-		i += s.rank
+		j += s.rank
 	}
-	if i < 0 || i >= s.rank {
+	if j < 0 || j >= s.rank {
 		panic(fmt.Sprintf("tensor: dimension %d of shape %v", i, s))
 	}
-	return s.dims[i]
+	return s.dims[j]
 }
 
 // Len is the number of elements: 1 for a scalar.
