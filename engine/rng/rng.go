@@ -73,11 +73,23 @@ func (s *Stream) Normal() float64 {
 	return math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*v)
 }
 
-// FillNormal fills x with independent normal values.
+// FillNormal fills x with independent normal values, two to a block: it is
+// several times as fast as Normal. It begins at the next whole block.
 func (s *Stream) FillNormal(x []float32, mean, std float64) {
-	for i := range x {
-		x[i] = float32(mean + std*s.Normal())
+	block := (s.Offset + 3) / 4
+	for i := 0; i < len(x); i += 2 {
+		b := s.Block(block)
+		block++
+		u := 1 - float64(uint64(b[0])<<21^uint64(b[1])>>11)*(1.0/(1<<53)) // in (0, 1]
+		v := float64(uint64(b[2])<<21^uint64(b[3])>>11) * (1.0 / (1 << 53))
+		r := std * math.Sqrt(-2*math.Log(u))
+		sin, cos := math.Sincos(2 * math.Pi * v)
+		x[i] = float32(mean + r*cos)
+		if i+1 < len(x) {
+			x[i+1] = float32(mean + r*sin)
+		}
 	}
+	s.Offset = 4 * block
 }
 
 // FillUniform fills x with independent values from [lo, hi).

@@ -68,6 +68,44 @@ func TestMoments(t *testing.T) {
 	}
 }
 
+func TestFillNormalMomentsAndResume(t *testing.T) {
+	s := New(2, 0)
+	s.Uint32()
+	x := make([]float32, 200001)
+	s.FillNormal(x[:100], 3, 2)
+	rest := s
+	s.FillNormal(x[100:], 3, 2)
+	again := make([]float32, 3)
+	rest.FillNormal(again, 3, 2)
+	for i, v := range again {
+		if v != x[100+i] {
+			t.Fatalf("value %d after a resume differs", i)
+		}
+	}
+	var sum, sq, lag float64
+	for i, v := range x {
+		d := float64(v) - 3
+		sum += d
+		sq += d * d
+		if i > 0 {
+			lag += d * (float64(x[i-1]) - 3)
+		}
+	}
+	n := float64(len(x))
+	if math.Abs(sum/n) > 0.02 || math.Abs(sq/n-4) > 0.06 || math.Abs(lag/n) > 0.04 {
+		t.Errorf("mean %g, variance %g, covariance of neighbours %g; want 0, 4, 0", sum/n, sq/n, lag/n)
+	}
+}
+
+func BenchmarkFillNormal(b *testing.B) {
+	x := make([]float32, 1<<16)
+	s := New(1, 0)
+	b.SetBytes(4 << 16)
+	for b.Loop() {
+		s.FillNormal(x, 0, 1)
+	}
+}
+
 func TestPermutationHoldsEveryNumber(t *testing.T) {
 	s := New(3, 0)
 	seen := make([]bool, 100)
