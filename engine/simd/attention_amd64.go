@@ -17,7 +17,13 @@ func tileFor(l Level) tileKernels {
 // tileTransposeBlocks leaves blocks of 8 by 8 to the assembly.
 func tileTransposeBlocks(dst *float32, ds int, src *float32, ss, rows, cols int, f *float32, add int) {
 	r, c := rows&^7, cols&^7
-	if r > 0 && c > 0 {
+	switch {
+	case r == 0 || c == 0:
+	case ds > ss: // write whole rows, eight at a time
+		for i := 0; i < c; i += 8 {
+			tileTransposeAVX2(skip(dst, i*ds), ds, skip(src, i), ss, r, 8, skip(f, i), add)
+		}
+	default: // read whole rows, eight at a time
 		tileTransposeAVX2(dst, ds, src, ss, r, c, f, add)
 	}
 	if r > 0 && c < cols { // the last columns

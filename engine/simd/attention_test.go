@@ -16,7 +16,6 @@ func tileData(n int, seed uint64) []float32 {
 	return x
 }
 
-
 // near fails unless got is within tol of want; everything not in want must
 // still be what it was.
 func near(t *testing.T, name string, got, was []float32, want map[int]float64, tol float64) {

@@ -91,10 +91,12 @@ func forwardTile(f *forwardArgs, b, h, t0 int) {
 	}
 
 	// Divide by the sums and write out.
+	logs := lo
+	simd.Log(logs, l)
 	for i := range nq {
 		lse := float32(math.Inf(-1))
 		if m[i] > simd.Hidden/2 {
-			lse = ln2 * (m[i] + float32(math.Log2(float64(l[i]))))
+			lse = m[i]*ln2 + logs[i]
 			corr[i] = 1 / l[i]
 		} else {
 			corr[i] = 0

@@ -68,11 +68,7 @@ func (s isa) mul() {
 	s.tailMask(mulM, mulTmp, s.vec[15])
 	s.mulColumns(1, true, c, scale)
 	Label("done")
-	if !s.avx512() {
-		VZEROUPPER()
-	} else {
-		VZEROUPPER()
-	}
+	VZEROUPPER()
 	RET()
 }
 
