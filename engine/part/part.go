@@ -93,7 +93,7 @@ func (t *Table[T]) Build(name string, settings map[string]string) (T, error) {
 	}
 	i := slices.IndexFunc(t.Parts, func(p Part[T]) bool { return p.Name == name })
 	if i < 0 {
-		return zero, fmt.Errorf("%s=%s: no such part; there is %s", t.Seam, name, strings.Join(t.Names(), ", "))
+		return zero, fmt.Errorf("%s=%s: no such part; %s", t.Seam, name, Instead(name, t.Names()))
 	}
 	v := t.Parts[i].New()
 	if err := Apply(v, settings); err != nil {
@@ -121,7 +121,8 @@ func Values(v any) map[string]string {
 	return m
 }
 
-// Apply sets options of the struct v points to and checks all of them.
+// Apply sets options of the struct v points to and checks all of them. After an
+// error v may hold some of the settings.
 func Apply(v any, settings map[string]string) error {
 	fs := fields(v)
 	names := make([]string, 0, len(settings))
@@ -139,7 +140,7 @@ func Apply(v any, settings map[string]string) error {
 			for _, f := range fs {
 				known = append(known, f.name())
 			}
-			return fmt.Errorf("%s: no such setting; there is %s", name, strings.Join(known, ", "))
+			return fmt.Errorf("%s: no such setting; %s", name, Instead(name, known))
 		}
 		if err := fs[i].set(settings[name]); err != nil {
 			return err
@@ -199,6 +200,7 @@ func (f field) kind() string {
 	case reflect.String:
 		return "string"
 	}
+	// A mistake in the part, which its first use in any test shows.
 	panic(fmt.Sprintf("part: field %s has type %v; options are int, float, bool, string, duration", f.Name, f.Type))
 }
 
@@ -217,7 +219,7 @@ func (f field) text() string {
 	case "int":
 		return strconv.FormatInt(f.v.Int(), 10)
 	case "float":
-		return strconv.FormatFloat(f.v.Float(), 'g', -1, 64)
+		return strconv.FormatFloat(f.v.Float(), 'g', -1, f.Type.Bits())
 	case "bool":
 		return strconv.FormatBool(f.v.Bool())
 	}
@@ -226,23 +228,28 @@ func (f field) text() string {
 
 func (f field) set(text string) error {
 	var err error
+	want := ""
 	switch f.kind() {
 	case "duration":
+		want = "a duration such as 90s or 5m"
 		var d time.Duration
 		if d, err = time.ParseDuration(text); err == nil {
 			f.v.SetInt(int64(d))
 		}
 	case "int":
+		want = "a whole number"
 		var n int64
-		if n, err = strconv.ParseInt(text, 10, 64); err == nil {
+		if n, err = strconv.ParseInt(text, 10, f.Type.Bits()); err == nil {
 			f.v.SetInt(n)
 		}
 	case "float":
+		want = "a number"
 		var x float64
-		if x, err = strconv.ParseFloat(text, 64); err == nil {
+		if x, err = strconv.ParseFloat(text, f.Type.Bits()); err == nil {
 			f.v.SetFloat(x)
 		}
 	case "bool":
+		want = "true or false"
 		var b bool
 		if b, err = strconv.ParseBool(text); err == nil {
 			f.v.SetBool(b)
@@ -251,11 +258,7 @@ func (f field) set(text string) error {
 		f.v.SetString(text)
 	}
 	if err != nil {
-		article := "a"
-		if f.kind() == "int" {
-			article = "an"
-		}
-		return fmt.Errorf("%s=%s: want %s %s", f.name(), text, article, f.kind())
+		return fmt.Errorf("%s=%s: want %s", f.name(), text, want)
 	}
 	return nil
 }
@@ -265,23 +268,26 @@ func (f field) check() error {
 	if o := f.option(); len(o.Choices) > 0 && !slices.Contains(o.Choices, f.text()) {
 		return fmt.Errorf("%s=%s: want one of %s", f.name(), f.text(), strings.Join(o.Choices, ", "))
 	}
-	r := f.Tag.Get("range")
-	if r == "" {
-		return nil
-	}
 	var x float64
 	switch f.kind() {
 	case "int":
 		x = float64(f.v.Int())
+	case "float":
+		x = f.v.Float()
 	case "duration":
 		x = time.Duration(f.v.Int()).Seconds()
-	default:
-		x = f.v.Float()
+	}
+	if math.IsNaN(x) {
+		return fmt.Errorf("%s=%s: want a number", f.name(), f.text())
+	}
+	r := f.Tag.Get("range")
+	if r == "" {
+		return nil
 	}
 	lo, hi := bounds(r)
 	tooLow := x < lo || x == lo && r[0] == '('
 	tooHigh := x > hi || x == hi && r[len(r)-1] == ')'
-	if tooLow || tooHigh || math.IsNaN(x) {
+	if tooLow || tooHigh {
 		return fmt.Errorf("%s=%s: outside the range %s", f.name(), f.text(), r)
 	}
 	return nil
@@ -289,7 +295,7 @@ func (f field) check() error {
 
 // bounds reads an interval such as "[0,1)" or "(0,inf)".
 func bounds(r string) (lo, hi float64) {
-	a, b, ok := strings.Cut(r[1:len(r)-1], ",")
+	a, b, ok := strings.Cut(strings.Trim(r, "[]()"), ",")
 	var err1, err2 error
 	lo, err1 = strconv.ParseFloat(a, 64)
 	hi, err2 = strconv.ParseFloat(b, 64)
