@@ -85,7 +85,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		trainCommand(), sampleCommand(), evalCommand(),
+		trainCommand(), sampleCommand(), evalCommand(), exportCommand(),
 		dataCommand(), partsCommand(), benchCommand(), doctorCommand(), versionCommand(),
 	)
 	for _, c := range root.Commands() {
