@@ -15,8 +15,9 @@ import (
 	"hasten/engine/simd"
 )
 
-// AdamW is Adam with decoupled weight decay. Decay applies to parameters of
-// two dimensions or more.
+// AdamW is Adam with decoupled weight decay. Decay applies to the parameters
+// with Decay set: by default those of two dimensions or more. The arithmetic is
+// PyTorch's torch.optim.AdamW.
 type AdamW struct {
 	LR          float64 `set:"lr" range:"[0,inf)" help:"learning rate η"`
 	Beta1       float64 `set:"beta1" range:"[0,1)" help:"decay of the mean of gradients, β₁"`
@@ -62,6 +63,7 @@ var adamwLoop par.Loop[adamwArgs]
 
 // Step updates all parameters.
 func (o *AdamW) Step(s Step) {
+	settle(o.params)
 	c := simd.AdamWCoef{
 		LR: s.LR, Beta1: o.Beta1, Beta2: o.Beta2, Eps: o.Eps,
 		Bias1:     1 - math.Pow(o.Beta1, float64(s.N)),

@@ -7,7 +7,6 @@
 package optim
 
 import (
-	"fmt"
 	"math"
 
 	"hasten/engine/grad"
@@ -31,8 +30,9 @@ type Optimizer interface {
 	// Init takes state buffers of kind memory.Optimizer for the parameters.
 	// It is called once, before the first step.
 	Init(a *memory.Arena, params []*grad.Param) error
-	// Step updates the parameters given to Init. Results are the same for any
-	// number of threads.
+	// Step updates the parameters given to Init from their Grad; one that no
+	// backward pass has reached since ZeroGrad has the gradient 0. It allocates
+	// nothing, and its results are the same for any number of threads.
 	Step(s Step)
 	// State lists the buffers that a checkpoint must keep for the run to go on
 	// exactly as it would have; they are restored by writing into them.
@@ -53,6 +53,13 @@ var Parts = part.Table[Optimizer]{
 		{Name: "adamw", Help: "Adam with decoupled weight decay", New: func() Optimizer { return NewAdamW() }},
 		{Name: "sgd", Help: "stochastic gradient descent with momentum", New: func() Optimizer { return NewSGD() }},
 	},
+}
+
+// settle makes every gradient readable, for the start of a step.
+func settle(params []*grad.Param) {
+	for _, p := range params {
+		p.SettleGrad()
+	}
 }
 
 // chunk is a range of one parameter: the unit of work of an update.
@@ -102,9 +109,7 @@ var normLoop par.Loop[*Norms]
 
 // Global is the Euclidean norm of all gradients taken as one vector.
 func (n *Norms) Global() float64 {
-	for _, p := range n.params {
-		p.SettleGrad()
-	}
+	settle(n.params)
 	normLoop.Run(len(n.chunks), n, func(n **Norms, i int) {
 		c := (*n).chunks[i]
 		(*n).sums[i] = simd.SumSq((*n).params[c.param].Grad[c.lo:c.hi])
@@ -125,15 +130,4 @@ func (n *Norms) FirstBad() string {
 		}
 	}
 	return ""
-}
-
-// Restore writes saved buffers back into an optimiser's state; get returns
-// the saved buffer of a name, of the length asked for.
-func Restore(o Optimizer, get func(name string, into []float32) error) error {
-	for _, b := range o.State() {
-		if err := get(b.Name, b.Data); err != nil {
-			return fmt.Errorf("optimiser state %s: %w", b.Name, err)
-		}
-	}
-	return nil
 }

@@ -13,7 +13,8 @@ import (
 	"hasten/engine/simd"
 )
 
-// SGD is stochastic gradient descent with momentum.
+// SGD is stochastic gradient descent with momentum. Decay applies to the
+// parameters with Decay set: by default those of two dimensions or more.
 type SGD struct {
 	LR          float64 `set:"lr" range:"[0,inf)" help:"learning rate η"`
 	Momentum    float64 `set:"momentum" range:"[0,1)" help:"momentum μ"`
@@ -22,7 +23,7 @@ type SGD struct {
 
 	params []*grad.Param
 	chunks []chunk
-	m      [][]float32
+	m      [][]float32 // nil without momentum
 	state  []Buffer
 }
 
@@ -34,14 +35,16 @@ func NewSGD() *SGD { return &SGD{LR: 0.1, Momentum: 0.9} }
 // Rate is the learning rate before the schedule.
 func (o *SGD) Rate() float64 { return o.LR }
 
-// Init takes the buffer m: one float a parameter.
+// Init takes the buffer m, one float a parameter, if there is momentum.
 func (o *SGD) Init(a *memory.Arena, params []*grad.Param) error {
 	o.params, o.chunks = params, chunks(params)
-	o.m, o.state = like(a, params, "m")
+	if o.Momentum > 0 {
+		o.m, o.state = like(a, params, "m")
+	}
 	return nil
 }
 
-// State is m.
+// State is m, or nothing without momentum.
 func (o *SGD) State() []Buffer { return o.state }
 
 type sgdArgs struct {
@@ -51,9 +54,9 @@ type sgdArgs struct {
 
 var sgdLoop par.Loop[sgdArgs]
 
-// Step updates all parameters. Like AdamW it decays those of two dimensions or
-// more only.
+// Step updates all parameters.
 func (o *SGD) Step(s Step) {
+	settle(o.params)
 	c := simd.SGDCoef{LR: s.LR, Momentum: o.Momentum, Nesterov: o.Nesterov, GradScale: s.GradScale}
 	sgdLoop.Run(len(o.chunks), sgdArgs{o, c}, func(a *sgdArgs, i int) {
 		k := a.o.chunks[i]
@@ -61,6 +64,10 @@ func (o *SGD) Step(s Step) {
 		if p.Decay {
 			c.WeightDecay = a.o.WeightDecay
 		}
-		simd.SGDStep(p.Data[k.lo:k.hi], a.o.m[k.param][k.lo:k.hi], p.Grad[k.lo:k.hi], c)
+		var m []float32
+		if a.o.m != nil {
+			m = a.o.m[k.param][k.lo:k.hi]
+		}
+		simd.SGDStep(p.Data[k.lo:k.hi], m, p.Grad[k.lo:k.hi], c)
 	})
 }

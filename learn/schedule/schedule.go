@@ -8,10 +8,14 @@ import (
 	"hasten/engine/part"
 )
 
-// Progress is how far a run has come.
+// Progress is how far a run has come when a step begins.
 type Progress struct {
-	Step int     // steps already taken: 0 before the first
-	Done float64 // share of the budget (steps or time) used, in [0, 1]
+	Step int // steps already taken: 0 before the first
+	// Done is the share of the budget that is used, in [0, 1]: of its steps or
+	// of its training time, whichever is further. The last step of n begins at
+	// (n-1)/n. With a budget of time it follows the clock, so that two runs do
+	// not take quite the same rates; without steps and time it stays 0.
+	Done float64
 }
 
 // Schedule gives the factor on the learning rate.
