@@ -143,7 +143,7 @@ func readTemplateProcessing(c component, vocab int) (*template, error) {
 			case e.SpecialToken != nil:
 				s, ok := o.SpecialTokens[e.SpecialToken.ID]
 				if !ok {
-					return nil, pathError(at, fmt.Errorf("%q is not in special_tokens", e.SpecialToken.ID))
+					return nil, pathError(at, fmt.Errorf("%.60q is not in special_tokens", e.SpecialToken.ID))
 				}
 				var ids []int32
 				for _, id := range s.IDs {

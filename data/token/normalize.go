@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 
@@ -17,20 +18,37 @@ import (
 type normalizer func(string) string
 
 // readNormalizer makes the normalizer described at path; nil for null.
-func readNormalizer(path string, raw json.RawMessage, depth int) (normalizer, error) {
-	kind, err := componentType(path, raw, depth)
-	if err != nil || kind == "" {
+func readNormalizer(path string, raw json.RawMessage) (normalizer, error) {
+	components, err := flatten(path, raw, 0, "normalizers")
+	if err != nil || len(components) == 0 {
 		return nil, err
 	}
-	switch kind {
-	case "Sequence":
-		var c struct {
-			Normalizers []json.RawMessage `json:"normalizers"`
-		}
-		if err := parse(path, raw, &c); err != nil {
+	steps := make([]normalizer, len(components))
+	for i, c := range components {
+		if steps[i], err = readNormalStep(c.path, c.kind, c.raw); err != nil {
 			return nil, err
 		}
-		return readAll(path+".normalizers", c.Normalizers, depth, readNormalizer, chain)
+	}
+	if len(steps) == 1 {
+		return steps[0], nil
+	}
+	return func(s string) string {
+		size := len(s)
+		for _, f := range steps {
+			if next := f(s); !runaway(size, len(next)) {
+				s = next
+			}
+		}
+		return s
+	}, nil
+}
+
+// runaway tells whether a text has grown as only a malicious chain of
+// replacements makes it grow; the step that did so is left out.
+func runaway(before, after int) bool { return after > 1<<20+64*before }
+
+func readNormalStep(path, kind string, raw json.RawMessage) (normalizer, error) {
+	switch kind {
 	case "NFC":
 		return norm.NFC.String, nil
 	case "NFD":
@@ -67,6 +85,9 @@ func readNormalizer(path string, raw json.RawMessage, depth int) (normalizer, er
 			Prepend string `json:"prepend"`
 		}
 		err := parse(path, raw, &c)
+		if err == nil {
+			err = checkAffix(path+".prepend", c.Prepend)
+		}
 		return func(s string) string {
 			if s == "" {
 				return s
@@ -99,17 +120,6 @@ func readNormalizer(path string, raw json.RawMessage, depth int) (normalizer, er
 	return nil, unsupported(path, "normalizer", kind)
 }
 
-func chain(steps []normalizer) normalizer {
-	return func(s string) string {
-		for _, f := range steps {
-			if f != nil {
-				s = f(s)
-			}
-		}
-		return s
-	}
-}
-
 // readReplace reads the fields of a Replace: a pattern and what to put there.
 func readReplace(path string, raw json.RawMessage) (*pattern, string, error) {
 	var c struct {
@@ -119,8 +129,20 @@ func readReplace(path string, raw json.RawMessage) (*pattern, string, error) {
 	if err := parse(path, raw, &c); err != nil {
 		return nil, "", err
 	}
+	if err := checkAffix(path+".content", c.Content); err != nil {
+		return nil, "", err
+	}
 	p, _, err := readPattern(path+".pattern", c.Pattern)
 	return p, c.Content, err
+}
+
+// checkAffix bounds a text that is put in many times over.
+func checkAffix(path, s string) error {
+	const limit = 64
+	if len(s) > limit {
+		return pathError(path, fmt.Errorf("longer than %d bytes", limit))
+	}
+	return nil
 }
 
 // lowercase lowers character by character. One letter becomes two: İ.
@@ -277,11 +299,10 @@ func (m *charsMap) lookup(s string) (string, bool) {
 		if from > uint32(len(m.texts)) {
 			return "", false
 		}
-		text := m.texts[from:]
-		if end := strings.IndexByte(text, 0); end >= 0 {
-			text = text[:end]
-		}
-		return text, true
+		const longest = 256 // Unicode's own need at most 36 bytes
+		text := m.texts[from:min(int(from)+longest, len(m.texts))]
+		end := strings.IndexByte(text, 0)
+		return text[:max(end, 0)], end >= 0
 	}
 	return "", false
 }

@@ -2,6 +2,7 @@ package token
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -40,7 +41,8 @@ func compile(expr string) (*pattern, error) {
 	}
 	re, err := regexp2.Compile(expr, regexp2.Unicode)
 	if err != nil {
-		return nil, err
+		// The message holds the expression: as long as that may be.
+		return nil, fmt.Errorf("%.200s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	p := &pattern{re: re}
 	if err := p.probe(); err != nil {

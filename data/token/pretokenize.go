@@ -3,6 +3,7 @@ package token
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,7 +28,12 @@ func readPreTokenizer(path string, raw json.RawMessage) (steps []splitStep, fast
 		return nil, nil, err
 	}
 	var parts []splitPart
+	spelled := false
 	for _, c := range components {
+		if spelled && c.kind == "ByteLevel" { // the text would double with each
+			return nil, nil, pathError(c.path, errors.New("a second ByteLevel is not supported"))
+		}
+		spelled = spelled || c.kind == "ByteLevel"
 		p, err := readSplit(c)
 		if err != nil {
 			return nil, nil, err
@@ -38,7 +44,7 @@ func readPreTokenizer(path string, raw json.RawMessage) (steps []splitStep, fast
 	switch {
 	case len(parts) == 1 && parts[0].byteLevel:
 		fast = parts[0].scan
-	case len(parts) == 2 && !parts[0].byteLevel && parts[1].byteLevel && parts[1].scan == nil:
+	case len(parts) == 2 && parts[1].byteLevel && parts[1].scan == nil:
 		fast = parts[0].scan
 	}
 	return steps, fast, nil
@@ -52,7 +58,7 @@ type component struct {
 
 // flatten lists the components at path in order; list is the field in which a
 // Sequence keeps its members.
-func flatten(path string, raw json.RawMessage, depth int, list string) ([]component, error) {
+func flatten(path string, raw json.RawMessage, depth int, list string) (all []component, err error) {
 	kind, err := componentType(path, raw, depth)
 	switch {
 	case err != nil || kind == "":
@@ -60,24 +66,26 @@ func flatten(path string, raw json.RawMessage, depth int, list string) ([]compon
 	case kind != "Sequence":
 		return []component{{path, kind, raw}}, nil
 	}
-	var c map[string]json.RawMessage
+	var fields map[string]json.RawMessage
+	if err := parse(path, raw, &fields); err != nil {
+		return nil, err
+	}
+	path += "." + list
 	var members []json.RawMessage
-	if err := parse(path, raw, &c); err != nil {
+	if err := parse(path, fields[list], &members); err != nil {
 		return nil, err
 	}
-	if err := parse(path+"."+list, c[list], &members); err != nil {
-		return nil, err
+	for i, m := range members {
+		part, err := flatten(fmt.Sprintf("%s[%d]", path, i), m, depth+1, list)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
 	}
-	return readAll(path+"."+list, members, depth,
-		func(path string, raw json.RawMessage, depth int) ([]component, error) {
-			return flatten(path, raw, depth, list)
-		},
-		func(parts [][]component) (all []component) {
-			for _, p := range parts {
-				all = append(all, p...)
-			}
-			return all
-		})
+	if len(all) > maxSteps {
+		return nil, pathError(path, fmt.Errorf("more than %d components", maxSteps))
+	}
+	return all, nil
 }
 
 // readSplit makes one pre-tokenizer.

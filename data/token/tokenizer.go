@@ -261,13 +261,24 @@ func (t *Pipeline) Decode(dst []byte, ids []int32) []byte {
 	if t.decode == nil {
 		return append(dst, strings.Join(parts, " ")...)
 	}
+	size := total(parts)
 	for _, step := range t.decode {
 		parts = step(parts)
+		if runaway(size, total(parts)) {
+			break
+		}
 	}
 	for _, p := range parts {
 		dst = append(dst, p...)
 	}
 	return dst
+}
+
+func total(parts []string) (n int) {
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
 }
 
 // Frame implements Tokenizer.
@@ -348,7 +359,7 @@ const maxID = math.MaxInt32 / 64
 
 // checkID tells whether an id can be a token of a vocabulary with n entries.
 func checkID(id int64, n int) error {
-	if id < 0 || id >= maxID || id > 16*int64(n)+1<<16 {
+	if id < 0 || id >= maxID || id > 2*int64(n)+1<<16 {
 		return fmt.Errorf("token id %d is out of range for %d tokens", id, n)
 	}
 	return nil

@@ -133,7 +133,40 @@ const wordLevel = (pre, normalizer, o = {}) => {
   f.model.vocab = ids([...seen].filter((w) => w !== ''))
   return f
 }
-const charsmap = process.env.CHARSMAP
+// charsmap compiles replacements as SentencePiece does: a double array whose
+// unit for byte c of a key lies at (place of the node) ^ (its offset) ^ c.
+function charsmap(rules) {
+  const blob = Buffer.concat(Object.values(rules).map((v) => Buffer.from(v + '\0')))
+  const root = { next: new Map() }
+  let at = 0
+  for (const [key, value] of Object.entries(rules)) {
+    let node = root
+    for (const c of Buffer.from(key)) {
+      if (!node.next.has(c)) node.next.set(c, { next: new Map() })
+      node = node.next.get(c)
+    }
+    node.value = at
+    at += Buffer.byteLength(value) + 1
+  }
+  const units = new Array(4096).fill(0), used = new Set([0])
+  const place = (node, p, label) => {
+    const labels = [...node.next.keys(), ...(node.value === undefined ? [] : [0])]
+    let offset = 1
+    while (labels.some((c) => used.has(p ^ offset ^ c))) offset++
+    for (const c of labels) used.add(p ^ offset ^ c)
+    units[p] = (offset << 10) | (node.value === undefined ? 0 : 1 << 8) | label
+    if (node.value !== undefined) units[p ^ offset] = (node.value | (1 << 31)) >>> 0
+    for (const [c, child] of node.next) place(child, p ^ offset ^ c, c)
+  }
+  place(root, 0, 0)
+  while (units.at(-1) === 0) units.pop()
+  while (units.length % 256) units.push(0)
+  const head = Buffer.alloc(4 + 4 * units.length)
+  head.writeUInt32LE(4 * units.length)
+  units.forEach((u, i) => head.writeUInt32LE(u >>> 0, 4 + 4 * i))
+  return Buffer.concat([head, blob]).toString('base64')
+}
+const compiled = charsmap({ 'ﬁ': 'fi', 'e\u0301': 'é', '①': '1', '\u00a0': ' ', '\u200b': '', 'H': 'h', 'Ⅷ': 'VIII', '🇩': 'D' })
 
 const files = {
   'gpt2': level({ pre_tokenizer: byteLevelPre(true) }),
@@ -200,7 +233,7 @@ for (const [name, n] of Object.entries({
   Prepend: { type: 'Prepend', prepend: '▁' }, Replace: { type: 'Replace', pattern: { Regex: '[lo]+' }, content: 'L' }, ByteLevel: { type: 'ByteLevel' },
   Bert: bert(),
 })) files['normal ' + name] = wordLevel(null, n)
-if (charsmap) files['normal Precompiled'] = wordLevel(null, { type: 'Precompiled', precompiled_charsmap: charsmap })
+files['normal Precompiled'] = wordLevel(null, { type: 'Precompiled', precompiled_charsmap: compiled })
 
 const out = []
 for (const [name, f] of Object.entries(files)) {
