@@ -32,7 +32,7 @@ func Attend(t *grad.Tape, qkv *grad.Var, h Heads, length int, mask attention.Mas
 	a := attendArgs(qkv, h, length, mask)
 	lse := t.Arena.Dirty(memory.Activations, qkv.Rows()*h.Query)
 	attention.Forward(a, view(y.Data, y.Cols()), lse)
-	n := t.Record(y, attendBack, qkv)
+	n := t.Record(y, attendBack, qkv).KeepOut()
 	if n == nil {
 		t.Arena.Free(memory.Activations, lse)
 		return y
