@@ -21,9 +21,12 @@ const (
 	// would become too small by that.
 	tileGoal = 64
 
-	// fewChannels is where a panel of columns is quicker to gather than one of
-	// rows.
+	// Below fewChannels a panel of columns is quicker to gather than one of rows.
 	fewChannels = 8
+
+	// Up to fewResults, sums along rows are quicker than a kernel that has most
+	// of its columns empty.
+	fewResults = 6
 )
 
 // kernelFor is the matrix kernel for a format. The kernel for pairs of bf16
@@ -56,12 +59,14 @@ type product struct {
 	gemm   *simd.Gemm
 	round  bool // to bf16, what is read and the weights
 	groups int
-	out    int // results of one group
-	chunk  int // taps that a panel carries
-	rows   int // positions of a tile
+	out    int  // results of one group
+	chunk  int  // taps that a panel carries
+	rows   int  // positions of a tile
+	dots   bool // multiply rows by rows: a few results leave the kernel's columns empty
+	cols   int  // results of a block
 
 	w      []float32 // as the caller has them
-	packed []float32 // by group, chunk and block of Cols results
+	packed []float32 // by group, chunk and block of results
 	y      []float32 // [batch, places, groups·out]
 	add    bool
 	bias   []float32
@@ -85,8 +90,13 @@ func (c Conv) inputGrad(dx, dy, w, bias []float32, act matmul.Activation, add bo
 
 func (p product) run(f matmul.Format) {
 	p.gemm, p.round = kernelFor(f, p.group)
+	p.cols = p.gemm.Cols
+	if p.out <= fewResults && p.group >= fewChannels {
+		p.gemm, p.round = simd.GemmF32, f != matmul.F32
+		p.dots, p.cols = true, p.out
+	}
 	p.chunk, p.rows = p.plan(p.groups*p.out, p.gemm.Rows)
-	p.packed = memory.Default.Dirty(memory.Workspace, p.groups*p.taps()*p.blocks()*p.unitsPerTap()*p.gemm.Cols)
+	p.packed = memory.Default.Dirty(memory.Workspace, p.groups*p.taps()*p.blocks()*p.unitsPerTap()*p.cols)
 	packLoop.Run(p.groups*p.chunks()*p.blocks(), p, (*product).pack)
 	productLoop.Run(par.Pieces(p.positions(), p.rows), p, (*product).tile)
 	memory.Default.Free(memory.Workspace, p.packed)
@@ -95,16 +105,16 @@ func (p product) run(f matmul.Format) {
 // chunks is the number of panels along a sum: none if no tap meets the positions.
 func (p *product) chunks() int { return par.Pieces(p.taps(), p.chunk) }
 
-// blocks is the number of kernel-wide blocks of a group's results.
-func (p *product) blocks() int { return par.Pieces(p.out, p.gemm.Cols) }
+// blocks is the number of blocks of a group's results.
+func (p *product) blocks() int { return par.Pieces(p.out, p.cols) }
 
 func (p *product) unitsPerTap() int { return p.group / p.gemm.Per }
 
-// block is the packed weights of block j of group g for chunk i: Cols units for
-// every unit along the sum.
+// block is the packed weights of block j of group g for chunk i: a row of cols
+// units for every unit along the sum, or turned, with dots.
 func (p *product) block(g, i, j int) []float32 {
 	lo, hi := par.Bounds(i, p.chunk, p.taps())
-	perTap := p.unitsPerTap() * p.gemm.Cols
+	perTap := p.unitsPerTap() * p.cols
 	return p.packed[((g*p.taps()+lo)*p.blocks()+j*(hi-lo))*perTap:][:(hi-lo)*perTap]
 }
 
@@ -112,31 +122,53 @@ func (p *product) block(g, i, j int) []float32 {
 func (p *product) pack(piece int) {
 	g, i, j := piece/(p.chunks()*p.blocks()), piece/p.blocks()%p.chunks(), piece%p.blocks()
 	dst := p.block(g, i, j)
-	cols := p.gemm.Cols
-	first := j * cols
-	n := min(cols, p.out-first)
-	if n < cols {
-		clear(dst) // what stood there could be slow to multiply, such as denormal numbers
-	}
 	lo, hi := par.Bounds(i, p.chunk, p.taps())
-	if !p.backward { // w: [groups, out, taps, group]
-		ld := p.taps() * p.group
-		p.gemm.Turn(n, (hi-lo)*p.group, p.w[(g*p.out+first)*ld+lo*p.group:], ld, dst, cols)
-	} else { // w: [groups, group, all taps, out]
-		ld := p.kernel[0] * p.kernel[1] * p.kernel[2] * p.out
-		for t := lo; t < hi; t++ {
-			src := p.w[g*p.group*ld+p.tapOf(t)*p.out+first:]
-			tap := dst[(t-lo)*p.unitsPerTap()*cols:]
-			if p.gemm.Per == 1 {
-				copyRows(tap, cols, src, ld, p.group, n)
-			} else {
-				p.gemm.Across(p.group, n, src, ld, tap, cols)
-			}
-		}
+	if p.backward {
+		p.packBackward(dst, g, j*p.cols, lo, hi)
+	} else {
+		p.packForward(dst, g, j*p.cols, lo, hi)
 	}
 	if p.round {
 		simd.RoundBF16(dst, dst)
 	}
+}
+
+// packForward lays out weights [groups, out, taps, group] for results first,
+// first+1, … of group g and taps lo … hi-1.
+func (p *product) packForward(dst []float32, g, first, lo, hi int) {
+	ld, depth := p.taps()*p.group, (hi-lo)*p.group
+	src := p.w[(g*p.out+first)*ld+lo*p.group:]
+	if p.dots {
+		copyRows(dst, depth, src, ld, p.out, depth)
+		return
+	}
+	p.gemm.Turn(p.fill(dst, first), depth, src, ld, dst, p.cols)
+}
+
+// packBackward does the same from weights [groups, group, all taps, out].
+func (p *product) packBackward(dst []float32, g, first, lo, hi int) {
+	ld, depth := p.kernel[0]*p.kernel[1]*p.kernel[2]*p.out, (hi-lo)*p.group
+	n := p.fill(dst, first)
+	for t := lo; t < hi; t++ {
+		src := p.w[g*p.group*ld+p.tapOf(t)*p.out+first:]
+		switch {
+		case p.dots:
+			simd.GemmF32.Turn(p.group, p.out, src, ld, dst[(t-lo)*p.group:], depth)
+		case p.gemm.Per == 1:
+			copyRows(dst[(t-lo)*p.group*p.cols:], p.cols, src, ld, p.group, n)
+		default:
+			p.gemm.Across(p.group, n, src, ld, dst[(t-lo)*p.unitsPerTap()*p.cols:], p.cols)
+		}
+	}
+}
+
+// fill is the number of results in the block that begins with first. What will
+// stay empty is cleared: denormal numbers there could slow the kernel down.
+func (p *product) fill(dst []float32, first int) int {
+	if p.out-first < p.cols {
+		clear(dst)
+	}
+	return min(p.cols, p.out-first)
 }
 
 // tile computes the results of one tile of positions.
@@ -154,17 +186,20 @@ func (p *product) tile(i int) {
 	}
 
 	s := newPanels(&p.walk, p.gemm, p.round, p.chunk, p.rows)
-	cols := p.gemm.Cols
 	for g := range p.groups {
 		for k := range p.chunks() {
 			a, rsa, csa, depth := s.get(lo, hi, k, g)
+			b := beta
+			if k > 0 {
+				b = 1
+			}
+			if p.dots {
+				simd.Dots(n, p.out, depth, a, rsa, p.block(g, k, 0), depth, c[g*p.out:], ldc, 1, b)
+				continue
+			}
 			for j := range p.blocks() {
-				first := j * cols
-				b := beta
-				if k > 0 {
-					b = 1
-				}
-				p.gemm.Tile(n, min(cols, p.out-first), depth, a, rsa, csa, p.block(g, k, j), cols, c[g*p.out+first:], ldc, 1, b)
+				first := j * p.cols
+				p.gemm.Tile(n, min(p.cols, p.out-first), depth, a, rsa, csa, p.block(g, k, j), p.cols, c[g*p.out+first:], ldc, 1, b)
 			}
 		}
 	}
