@@ -70,7 +70,7 @@ func (a *Args) group() int { return a.Heads / a.KVHeads }
 
 // Stats counts what calls did.
 type Stats struct {
-	Tiles   int64 // tiles of up to 64 queries by 64 keys that were computed
+	Tiles   int64 // tiles of up to Tile queries by Tile keys that were computed
 	Masked  int64 // those of them that were only partly visible
 	Skipped int64 // tiles of which nothing was visible
 

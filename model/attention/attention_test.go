@@ -382,6 +382,27 @@ func TestLaterInputsDoNotMatter(t *testing.T) {
 	})
 }
 
+func TestNothingToDo(t *testing.T) {
+	for _, p := range []problem{
+		{"no keys", 1, 20, 0, 2, 1, 8, 0, nil, 0},
+		{"no keys, decoding", 1, 2, 0, 2, 1, 8, 0, nil, 0},
+		{"no queries", 1, 0, 20, 2, 1, 8, 0, nil, 0},
+	} {
+		x := p.arrays()
+		Forward(x.args, x.grads.O, x.lse)
+		Backward(x.args, x.grads)
+		zero := make([]float64, 1000)
+		compare(t, p.name+": o", x.grads.O, zero[:p.b*p.t*p.hq*p.e], p.b, p.t, p.hq, p.e, 0)
+		compare(t, p.name+": dq", x.grads.DQ, zero[:p.b*p.t*p.hq*p.e], p.b, p.t, p.hq, p.e, 0)
+		compare(t, p.name+": dv", x.grads.DV, zero[:p.b*p.s*p.hkv*p.e], p.b, p.s, p.hkv, p.e, 0)
+		for _, l := range x.lse {
+			if !math.IsInf(float64(l), -1) {
+				t.Errorf("%s: lse %v", p.name, l)
+			}
+		}
+	}
+}
+
 // Large scores must neither overflow nor lose the winner.
 func TestLargeScores(t *testing.T) {
 	atLevels(t, func(t *testing.T) {

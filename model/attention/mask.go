@@ -71,7 +71,8 @@ type Documents struct {
 
 // NewDocuments makes the mask of sequences of the given length whose position
 // p in sequence b belongs to document ids[b*length+p]. Equal ids in one run are
-// one document; the same id later in the sequence is another one.
+// one document; the same id later in the sequence is another one. The positions
+// that are asked about must be below length.
 func NewDocuments(length int, ids []int32) (*Documents, error) {
 	d := new(Documents)
 	if err := d.Reset(length, ids); err != nil {

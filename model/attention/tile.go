@@ -2,11 +2,14 @@ package attention
 
 import "hasten/engine/simd"
 
-// A tile is tileQ queries by tileK keys. Its scores are stored transposed,
-// [tileK][tileQ], and with 16 KiB stay in the first-level cache.
+// Tile is the number of queries and of keys in a tile. The scores of a tile are
+// stored transposed, a row per key, and with 16 KiB stay in the first-level
+// cache. Tiles begin at multiples of Tile, of the queries and keys given.
+const Tile = 64
+
 const (
-	tileQ  = 64
-	tileK  = 64
+	tileQ  = Tile
+	tileK  = Tile
 	lanes  = simd.Lanes
 	groups = tileQ / lanes // lane groups of a tile
 	blocks = tileK / lanes // blocks of as many keys
@@ -24,8 +27,7 @@ type region struct {
 	holes   bool // and not all of those
 }
 
-// strip is rows [k0, k1) by lanes [n0, n1); n0 is a multiple of the group
-// width, and n1 is one too unless it is the number of queries rounded up.
+// strip is rows [k0, k1) by lanes [n0, n1) of whole groups.
 type strip struct{ k0, k1, n0, n1 int }
 
 func (r *region) add(s strip) {
