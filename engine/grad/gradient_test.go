@@ -116,7 +116,7 @@ var cases = slices.Concat([]gradtest.Case{
 		})},
 	{Name: "RoPE", Shapes: [][]int{{10, 20}}, InPlace: true, Ref: refRoPE(20, 3, 6, 5, 100),
 		Op: func(t *tape, in []*val) *val { return grad.RoPE(t, in[0], rotary, 3, 5) }},
-}, broadcastCases, shapeCases, softmaxCases)
+}, broadcastCases, shapeCases, softmaxCases, convCases)
 
 var broadcastCases = []gradtest.Case{
 	{Name: "AddRow", Shapes: [][]int{{35, 5}, {5}},

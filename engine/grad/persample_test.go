@@ -235,6 +235,36 @@ func TestPerSampleOrdinaryGradientAndNoGarbage(t *testing.T) {
 	}
 }
 
+func TestPerSampleConvolution(t *testing.T) {
+	tp := grad.NewTape(new(memory.Arena))
+	stream := rng.New(2, 2)
+	w, b := grad.NewParam(tp.Arena, "w", 6, 3, 2, 2), grad.NewParam(tp.Arena, "b", 6)
+	x := tensor.New(4, 5, 6, 4)
+	for _, v := range [][]float32{w.Data, b.Data, x.Data} {
+		stream.FillNormal(v, 0, 1)
+	}
+	loss := func(x tensor.Tensor) *val {
+		return grad.Sum(tp, grad.Square(tp, grad.Conv(tp, grad.Const(x), w.Var, b.Var, &strided)))
+	}
+	params := []*grad.Param{w, b}
+	bk, err := tp.BackwardPerSample(loss(x), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float32, 4*(w.Len()+b.Len()))
+	bk.Gradients(got, params)
+	tp.Reset()
+	for s := range 4 {
+		w.ZeroGrad()
+		b.ZeroGrad()
+		size := len(x.Data) / 4
+		tp.Backward(loss(tensor.From(x.Data[s*size:(s+1)*size], 1, 5, 6, 4)))
+		tp.Reset()
+		want := slices.Concat(w.Grad, b.Grad)
+		closeTo(t, fmt.Sprintf("sample %d", s), got[s*len(want):(s+1)*len(want)], want)
+	}
+}
+
 func TestPerSampleErrors(t *testing.T) {
 	tp := grad.NewTape(new(memory.Arena))
 	w := grad.NewParam(tp.Arena, "w", 4, 4)

@@ -135,28 +135,51 @@ func TestHessianOfAQuadratic(t *testing.T) {
 }
 
 func TestHigherDerivatives(t *testing.T) {
-	// sin is not an operation: log(2+x²)·tanh(x), four times.
-	f := func(t *tape, x *val) *val {
+	product := func(t *tape, x *val) *val {
 		return grad.Mul(t, grad.Log(t, grad.AddScalar(t, grad.Square(t, x), 2)), grad.Tanh(t, x))
 	}
-	tp := grad.NewTape(new(memory.Arena))
-	x := grad.Leaf(tensor.From([]float32{-1.5, 0.25, 0.75}, 3))
-	one := tp.Input(tensor.From([]float32{1, 1, 1}, 3))
-	d := f(tp, x)
-	for range 3 {
-		d = grad.JVP(tp, d, []*val{x}, []*val{one})
-	}
-	tp.Backward(grad.Sum(tp, d))
-	tp.Reset()
-	for i, at := range x.Data {
-		want := nthDerivative(func(x float64) float64 { return math.Log(2+x*x) * math.Tanh(x) }, float64(at), 4)
-		if math.Abs(float64(x.Grad[i])-want) > 2e-5*max(1, math.Abs(want)) {
-			t.Errorf("fourth derivative at %v is %v, want %v", at, x.Grad[i], want)
+	for _, c := range []struct {
+		name string
+		op   func(t *tape, x *val) *val
+		f    func(float64) float64
+	}{
+		{"log(2+x²)·tanh x", product, func(x float64) float64 { return math.Log(2+x*x) * math.Tanh(x) }},
+		{"SiLU", grad.SiLU, refSiLU},
+		{"GELU", grad.GELU, refGELU},
+		{"GELUTanh", grad.GELUTanh, refGELUTanh},
+		{"Sigmoid", grad.Sigmoid, refSigmoid},
+		{"Exp", grad.Exp, math.Exp},
+		{"Pow", func(t *tape, x *val) *val { return grad.Pow(t, x, 5) }, func(x float64) float64 { return math.Pow(x, 5) }},
+		{"1/(2+x)", func(t *tape, x *val) *val { return grad.Div(t, x, grad.AddScalar(t, x, 2)) },
+			func(x float64) float64 { return x / (x + 2) }},
+	} {
+		tp := grad.NewTape(new(memory.Arena))
+		x := grad.Leaf(tensor.From([]float32{-1.25, 0.25, 0.75}, 3))
+		one := tp.Input(tensor.From([]float32{1, 1, 1}, 3))
+		d := c.op(tp, x)
+		for order := 1; order <= 4; order++ {
+			x.Grad = make([]float32, 3)
+			if order < 4 {
+				d = grad.JVP(tp, d, []*val{x}, []*val{one})
+			} else {
+				tp.Backward(grad.Sum(tp, d))
+			}
+			for i, at := range x.Data {
+				want := nthDerivative(c.f, float64(at), order)
+				got := x.Grad[i]
+				if order < 4 {
+					got = d.Data[i]
+				}
+				if math.Abs(float64(got)-want) > 2e-5*max(1, math.Abs(want)) {
+					t.Errorf("%s: derivative %d at %v is %v, want %v", c.name, order, at, got, want)
+				}
+			}
 		}
+		tp.Reset()
 	}
 }
 
-// nthDerivative reads a derivative off a polynomial through nine near points.
+// nthDerivative takes central differences of order 8, one after the other.
 func nthDerivative(f func(float64) float64, x float64, n int) float64 {
 	if n == 0 {
 		return f(x)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"hasten/engine/conv"
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/precision"
@@ -331,6 +332,19 @@ func TestInPlaceOperationsOverwriteOnlyWhatNobodyReads(t *testing.T) {
 	tp.Reset()
 }
 
+func TestRotaryFromAPosition(t *testing.T) {
+	tp := grad.NewTape(new(memory.Arena))
+	angles := grad.NewRotary(7, 4, 100)
+	s := rng.New(1, 1)
+	x := tensor.New(7, 4)
+	s.FillNormal(x.Data, 0, 1)
+	whole := grad.RoPE(tp, grad.Const(x), angles, 1, 7)
+	tail := grad.RoPE(tp, grad.Const(tensor.From(x.Data[12:], 4, 4)), angles.From(3), 1, 4)
+	if !slices.Equal(tail.Data, whole.Data[12:]) {
+		t.Errorf("positions 3 to 6: %v, want %v", tail.Data, whole.Data[12:])
+	}
+}
+
 func panics(f func()) (message string) {
 	defer func() { message = fmt.Sprint(recover()) }()
 	f()
@@ -341,33 +355,47 @@ func TestPanicsSayWhatIsWrong(t *testing.T) {
 	tp := grad.NewTape(new(memory.Arena))
 	v := func(dims ...int) *val { return grad.Leaf(tensor.New(dims...)) }
 	for want, f := range map[string]func(){
-		"grad: Add of [2×3] and [3×2]":                               func() { grad.Add(tp, v(2, 3), v(3, 2)) },
-		"grad: Linear of [2×3] by [4×2] (bias none, residual none)":  func() { grad.Linear(tp, v(2, 3), v(4, 2), nil) },
-		"grad: MatMul of [2×3] by [2×3]":                             func() { grad.MatMul(tp, v(2, 3), v(2, 3)) },
-		"grad: SwiGLU of [2×3]: the last dimension is odd":           func() { grad.SwiGLU(tp, v(2, 3)) },
-		"grad: Embedding of id 7 at position 1, the table is [3×2]":  func() { grad.Embedding(tp, v(3, 2), []int32{0, 7}) },
-		"grad: Slice of columns 1 to 4 of [2×3]":                     func() { grad.Slice(tp, v(2, 3), 1, 4) },
-		"grad: [2×3] seen as [5]":                                    func() { grad.Reshape(tp, v(2, 3), 5) },
-		"grad: Concat of [2×3] and [3×3]":                            func() { grad.Concat(tp, v(2, 3), v(3, 3)) },
-		"grad: CrossEntropy: target 3 at row 0, there are 3 classes": func() { grad.CrossEntropy(tp, v(2, 3), []int32{3, 0}) },
-		"grad: Backward of a value of shape [2], not a scalar":       func() { tp.Backward(v(2)) },
-		"grad: Dropout with probability 1":                           func() { grad.Dropout(tp, v(2), 1) },
-		"grad: MulCol of [2×3] and [3]":                              func() { grad.MulCol(tp, v(2, 3), v(3)) },
-		"grad: AddPositions of [2×3] to [4×3], period 3":             func() { grad.AddPositions(tp, v(4, 3), v(2, 3), 3) },
-		"grad: RoPE of [4×8], 2 heads of 8, period 4 of 4 positions": func() { grad.RoPE(tp, v(4, 8), grad.NewRotary(4, 8, 10), 2, 4) },
-		"grad: RMSNorm of [2×3] with gain [2]":                       func() { grad.RMSNorm(tp, v(2, 3), v(2), 0) },
-		"grad: LayerNorm of [2×3] with gain [3] and bias [1]":        func() { grad.LayerNorm(tp, v(2, 3), v(3), v(1), 0) },
-		"grad: an operation with 9 inputs, at most 8":                func() { grad.Concat(tp, v(1), v(1), v(1), v(1), v(1), v(1), v(1), v(1), v(1)) },
-		"grad: rotary embedding of heads of odd size 3":              func() { grad.NewRotary(1, 3, 10) },
-		"grad: JVP of a value [2] in a direction [3]":                func() { grad.JVP(tp, v(2), []*val{v(2)}, []*val{v(3)}) },
-		"grad: CrossEntropy of [2×3] with 1 targets":                 func() { grad.CrossEntropy(tp, v(2, 3), []int32{1}) },
-		"grad: Transpose of [2×3×4]":                                 func() { grad.Transpose(tp, v(2, 3, 4)) },
+		"grad: Add of [2×3] and [3×2]":                                        func() { grad.Add(tp, v(2, 3), v(3, 2)) },
+		"grad: Linear of [2×3] by [4×2] (bias none, residual none)":           func() { grad.Linear(tp, v(2, 3), v(4, 2), nil) },
+		"grad: MatMul of [2×3] by [2×3]":                                      func() { grad.MatMul(tp, v(2, 3), v(2, 3)) },
+		"grad: SwiGLU of [2×3]: the last dimension is odd":                    func() { grad.SwiGLU(tp, v(2, 3)) },
+		"grad: Embedding of id 7 at position 1, the table is [3×2]":           func() { grad.Embedding(tp, v(3, 2), []int32{0, 7}) },
+		"grad: Slice of columns 1 to 4 of [2×3]":                              func() { grad.Slice(tp, v(2, 3), 1, 4) },
+		"grad: [2×3] seen as [5]":                                             func() { grad.Reshape(tp, v(2, 3), 5) },
+		"grad: Concat of [2×3] and [3×3]":                                     func() { grad.Concat(tp, v(2, 3), v(3, 3)) },
+		"grad: CrossEntropy: target 3 at row 0, there are 3 classes":          func() { grad.CrossEntropy(tp, v(2, 3), []int32{3, 0}) },
+		"grad: Backward of a value of shape [2], not a scalar":                func() { tp.Backward(v(2)) },
+		"grad: Dropout with probability 1":                                    func() { grad.Dropout(tp, v(2), 1) },
+		"grad: MulCol of [2×3] and [3]":                                       func() { grad.MulCol(tp, v(2, 3), v(3)) },
+		"grad: AddPositions of [2×3] to [4×3], period 3":                      func() { grad.AddPositions(tp, v(4, 3), v(2, 3), 3) },
+		"grad: RoPE of [4×8], 2 heads of 8, period 4 of 4 positions":          func() { grad.RoPE(tp, v(4, 8), grad.NewRotary(4, 8, 10), 2, 4) },
+		"grad: RMSNorm of [2×3] with gain [2]":                                func() { grad.RMSNorm(tp, v(2, 3), v(2), 0) },
+		"grad: LayerNorm of [2×3] with gain [3] and bias [1]":                 func() { grad.LayerNorm(tp, v(2, 3), v(3), v(1), 0) },
+		"grad: an operation with 9 inputs, at most 8":                         func() { grad.Concat(tp, v(1), v(1), v(1), v(1), v(1), v(1), v(1), v(1), v(1)) },
+		"grad: rotary embedding of heads of odd size 3":                       func() { grad.NewRotary(1, 3, 10) },
+		"grad: JVP of a value [2] in a direction [3]":                         func() { grad.JVP(tp, v(2), []*val{v(2)}, []*val{v(3)}) },
+		"grad: CrossEntropy of [2×3] with 1 targets":                          func() { grad.CrossEntropy(tp, v(2, 3), []int32{1}) },
+		"grad: Conv of [2×3]":                                                 func() { grad.Conv(tp, v(2, 3), v(3, 3), nil, new(conv.Conv)) },
+		"grad: HVP of 0 parameters and 1 vectors on a tape with 0 operations": func() { grad.HVP(tp, nil, nil, [][]float32{nil}) },
+		"grad: [2×3] seen as [2×2]":                                           func() { tp.Alias(v(2, 3), tensor.Of(2, 2)) },
+		"grad: grad_test.passTwice passes its gradient on twice": func() {
+			y := tp.New(tensor.Of(2))
+			x := grad.Scale(tp, v(2), 1)
+			tp.Record(y, passTwice, x, grad.Scale(tp, x, 1))
+			tp.Backward(grad.Sum(tp, y))
+		},
+		"grad: Transpose of [2×3×4]": func() { grad.Transpose(tp, v(2, 3, 4)) },
 	} {
 		if got := panics(f); got != want {
 			t.Errorf("panic %q, want %q", got, want)
 		}
 		tp.Reset()
 	}
+}
+
+func passTwice(n *grad.Node) {
+	n.PassGrad(0)
+	n.PassGrad(1)
 }
 
 func TestBF16PolicyErrsAsBF16Does(t *testing.T) {
