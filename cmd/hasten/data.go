@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"text/tabwriter"
@@ -72,8 +73,10 @@ tokenizer beside them. What they hold is printed as JSON.`,
 	f.StringVar(&o.Options.Format, "format", "", "text, jsonl, csv, tsv or parquet (default: by the file's name)")
 	f.StringVar(&o.Options.Field, "field", "text", "field of a JSON line, or column, that holds the text")
 	f.StringVar(&o.Dir, "out", "", "directory to write to")
-	c.MarkFlagRequired("out")
 	c.RunE = func(*cobra.Command, []string) error {
+		if o.Dir == "" {
+			return usageError{errors.New("write where? name a directory with --out DIR")}
+		}
 		r, err := lm.Tokenize(o, func(s string) { fmt.Fprintln(os.Stderr, s) })
 		if err != nil {
 			return err

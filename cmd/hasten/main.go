@@ -88,9 +88,8 @@ func newRoot() *cobra.Command {
 		trainCommand(), sampleCommand(), evalCommand(), exportCommand(),
 		dataCommand(), partsCommand(), benchCommand(), doctorCommand(), versionCommand(),
 	)
-	for _, c := range root.Commands() {
-		wrapArgs(c)
-	}
+	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	wrapArgs(root)
 	return root
 }
 

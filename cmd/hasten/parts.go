@@ -22,7 +22,7 @@ func partsCommand() *cobra.Command {
 	}
 	asJSON := addJSON(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		all := lm.Parts()
+		all := append(lm.Parts(), part.Info{Seam: "run", Help: "settings of the run itself", Options: lm.RunOptions()})
 		if len(args) == 1 {
 			seams := []string{}
 			var some []part.Info
@@ -44,13 +44,16 @@ func partsCommand() *cobra.Command {
 		}
 		w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 		for _, p := range all {
-			mark := ""
-			if p.Default {
-				mark = " (default)"
+			title, prefix := p.Seam+"="+p.Name, p.Seam+"."
+			switch {
+			case p.Name == "": // no part, but settings without a seam
+				title, prefix = p.Seam, ""
+			case p.Default:
+				title += " (default)"
 			}
-			fmt.Fprintf(w, "%s=%s%s\t\t%s\n", p.Seam, p.Name, mark, p.Help)
+			fmt.Fprintf(w, "%s\t\t%s\n", title, p.Help)
 			for _, o := range p.Options {
-				fmt.Fprintf(w, "  %s.%s\t%s\t%s %s\n", p.Seam, o.Name, o.Default, o.Help, o.Range)
+				fmt.Fprintf(w, "  %s%s\t%s\t%s %s\n", prefix, o.Name, o.Default, o.Help, o.Range)
 			}
 		}
 		return w.Flush()

@@ -60,6 +60,8 @@ Any setting can be changed with --set; hasten parts lists what there is.`,
 	fl.Float64Var(&f.target, "target", 0, "stop at this validation loss, in nats per token")
 	fl.IntVar(&f.seed, "seed", 0, "seed of all random numbers")
 	f.json = addJSON(c)
+	c.ValidArgsFunction = completeRecipe
+	c.RegisterFlagCompletionFunc("set", completeSet)
 	f.changed = fl.Changed
 	c.RunE = func(c *cobra.Command, args []string) error { return train(c.Context(), &f, args) }
 	return c
