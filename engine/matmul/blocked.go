@@ -90,7 +90,7 @@ func kernels(f Format) *simd.Gemm {
 func (a *Args) mulBlocked(parallel bool) {
 	g := kernels(a.Format)
 	j := blocked{Args: *a, gemm: g, blocks: blocksOf(a.K, g.Per)}
-	j.direct = a.Format == F32 && !a.TransA && a.LDA%badStride != 0
+	j.direct = a.Format == F32
 	if a.Packed != nil {
 		j.slab = a.Packed.slab
 		j.cut()
@@ -112,10 +112,6 @@ func (a *Args) mulBlocked(parallel bool) {
 	}
 	memory.Default.Free(memory.Workspace, buf)
 }
-
-// badStride: rows this many floats apart fall on so few lines of the inner
-// cache that a tile's rows of A would drive each other out.
-const badStride = 512
 
 // cut chooses the tasks for the slab: blocks of C about as high as they are
 // wide, so that what a task reads is used often once it is near, and enough of
@@ -194,6 +190,8 @@ func task(j *blocked, i int) {
 	var buf []float32
 	var rsa, csa int
 	switch {
+	case j.direct && j.TransA:
+		rsa, csa = 1, j.LDA
 	case j.direct:
 		rsa, csa = j.LDA, 1
 	case j.TransA:
@@ -208,6 +206,8 @@ func task(j *blocked, i int) {
 		a := buf
 		switch {
 		case k0 == k1:
+		case j.direct && j.TransA:
+			a = j.A[k0*j.LDA+r0:]
 		case j.direct:
 			a = j.A[r0*j.LDA+k0:]
 		case j.TransA:
