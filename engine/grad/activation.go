@@ -122,7 +122,7 @@ func reluTangent(n *Node) *Var {
 
 // sigmoidSlope is d(x·σ(z))/dx = s + x·s·(1-s)·z' for s = σ(z).
 func sigmoidSlope(t *Tape, x, s, dz *Var) *Var {
-	slope := Mul(t, x, Mul(t, s, AddScalar(t, Scale(t, s, -1), 1)))
+	slope := Mul(t, x, Mul(t, s, Affine(t, s, -1, 1)))
 	if dz != nil {
 		slope = Mul(t, slope, dz)
 	}
@@ -140,8 +140,8 @@ func geluTanhTangent(n *Node) *Var {
 	const b = a * 0.044715
 	t, x := n.Tape, n.In[0]
 	xx := Square(t, x)
-	z := Mul(t, x, AddScalar(t, Scale(t, xx, b), a))
-	dz := AddScalar(t, Scale(t, xx, 3*b), a)
+	z := Mul(t, x, Affine(t, xx, b, a))
+	dz := Affine(t, xx, 3*b, a)
 	return Mul(t, sigmoidSlope(t, x, Sigmoid(t, z), dz), n.Tan(0))
 }
 
@@ -159,13 +159,13 @@ func density(t *Tape, x *Var) *Var {
 
 func tanhTangent(n *Node) *Var {
 	t := n.Tape
-	return Mul(t, AddScalar(t, Scale(t, Square(t, Tanh(t, n.In[0])), -1), 1), n.Tan(0))
+	return Mul(t, Affine(t, Square(t, Tanh(t, n.In[0])), -1, 1), n.Tan(0))
 }
 
 func sigmoidTangent(n *Node) *Var {
 	t := n.Tape
 	s := Sigmoid(t, n.In[0])
-	return Mul(t, Mul(t, s, AddScalar(t, Scale(t, s, -1), 1)), n.Tan(0))
+	return Mul(t, Mul(t, s, Affine(t, s, -1, 1)), n.Tan(0))
 }
 
 func expTangent(n *Node) *Var { return Mul(n.Tape, Exp(n.Tape, n.In[0]), n.Tan(0)) }

@@ -117,39 +117,35 @@ func divTangent(n *Node) *Var {
 	return Div(t, plus(t, da, d), b)
 }
 
-// Scale computes c·x.
-func Scale(t *Tape, x *Var, c float32) *Var {
+// Scale computes a·x.
+func Scale(t *Tape, x *Var, a float32) *Var { return Affine(t, x, a, 0) }
+
+// AddScalar computes x + c.
+func AddScalar(t *Tape, x *Var, c float32) *Var { return Affine(t, x, 1, c) }
+
+// Affine computes a·x + c.
+func Affine(t *Tape, x *Var, a, c float32) *Var {
 	y := t.New(x.Shape)
-	scaled(y.Data, x.Data, c)
-	if n := t.Record(y, scaleBack, x).Tangent(scaleTangent); n != nil {
-		n.Floats[0] = c
+	affine(y.Data, x.Data, a, c)
+	if n := t.Record(y, affineBack, x).Tangent(affineTangent); n != nil {
+		n.Floats[0] = a
 	}
 	return y
 }
 
-func scaleBack(n *Node) {
+func affineBack(n *Node) {
+	if n.Floats[0] == 1 {
+		n.PassGrad(0)
+		return
+	}
 	if g, fresh := n.GradInto(0); fresh {
-		scaled(g, n.Out.Grad, n.Floats[0])
+		affine(g, n.Out.Grad, n.Floats[0], 0)
 	} else {
 		axpy(g, n.Out.Grad, n.Floats[0])
 	}
 }
 
-func scaleTangent(n *Node) *Var { return Scale(n.Tape, n.Tan(0), n.Floats[0]) }
-
-// AddScalar computes x + c.
-func AddScalar(t *Tape, x *Var, c float32) *Var {
-	y := t.New(x.Shape)
-	for i, v := range x.Data {
-		y.Data[i] = v + c
-	}
-	t.Record(y, passBack, x).Tangent(passTangent)
-	return y
-}
-
-func passBack(n *Node) { n.PassGrad(0) }
-
-func passTangent(n *Node) *Var { return n.Tan(0) }
+func affineTangent(n *Node) *Var { return Scale(n.Tape, n.Tan(0), n.Floats[0]) }
 
 // Square computes x².
 func Square(t *Tape, x *Var) *Var { return Mul(t, x, x) }
@@ -224,7 +220,7 @@ func binary(t *Tape, op string, a, b *Var, body func(*binaryArgs, int)) *Var {
 
 type scaleArgs struct {
 	dst, x []float32
-	c      float32
+	a, c   float32
 }
 
 var scaleLoop par.Loop[scaleArgs]
@@ -232,20 +228,22 @@ var scaleLoop par.Loop[scaleArgs]
 // flatGrain is the number of floats in one piece of an element-wise loop.
 const flatGrain = 16384
 
-// scaled sets dst = c·x.
-func scaled(dst, x []float32, c float32) {
-	scaleLoop.Run(par.Pieces(len(x), flatGrain), scaleArgs{dst, x, c}, func(a *scaleArgs, i int) {
-		lo, hi := par.Bounds(i, flatGrain, len(a.x))
-		copy(a.dst[lo:hi], a.x[lo:hi])
-		simd.Scale(a.dst[lo:hi], a.c)
+// affine sets dst = a·x + c.
+func affine(dst, x []float32, a, c float32) {
+	scaleLoop.Run(par.Pieces(len(x), flatGrain), scaleArgs{dst, x, a, c}, func(s *scaleArgs, i int) {
+		lo, hi := par.Bounds(i, flatGrain, len(s.x))
+		dst, a, c := s.dst[lo:hi], s.a, s.c
+		for i, v := range s.x[lo:hi] {
+			dst[i] = a*v + c
+		}
 	})
 }
 
-// axpy sets dst += c·x.
-func axpy(dst, x []float32, c float32) {
-	scaleLoop.Run(par.Pieces(len(x), flatGrain), scaleArgs{dst, x, c}, func(a *scaleArgs, i int) {
-		lo, hi := par.Bounds(i, flatGrain, len(a.x))
-		simd.Axpy(a.c, a.x[lo:hi], a.dst[lo:hi])
+// axpy sets dst += a·x.
+func axpy(dst, x []float32, a float32) {
+	scaleLoop.Run(par.Pieces(len(x), flatGrain), scaleArgs{dst: dst, x: x, a: a}, func(s *scaleArgs, i int) {
+		lo, hi := par.Bounds(i, flatGrain, len(s.x))
+		simd.Axpy(s.a, s.x[lo:hi], s.dst[lo:hi])
 	})
 }
 

@@ -55,6 +55,8 @@ var cases = slices.Concat([]gradtest.Case{
 		func(x float64) float64 { return -1.5 * x }),
 	unary("AddScalar", func(t *tape, x *val) *val { return grad.AddScalar(t, x, 0.5) },
 		func(x float64) float64 { return x + 0.5 }),
+	unary("Affine", func(t *tape, x *val) *val { return grad.Affine(t, x, -2, 0.5) },
+		func(x float64) float64 { return -2*x + 0.5 }),
 	unary("Reshape", func(t *tape, x *val) *val { return grad.Reshape(t, x, 37, 1, 3) },
 		func(x float64) float64 { return x }),
 

@@ -14,9 +14,11 @@ func Reshape(t *Tape, x *Var, dims ...int) *Var {
 		panic(fmt.Sprintf("grad: %v seen as %v", x.Shape, s))
 	}
 	y := t.view(x, s)
-	t.Record(y, passBack, x).Tangent(reshapeTangent)
+	t.Record(y, reshapeBack, x).Tangent(reshapeTangent)
 	return y
 }
+
+func reshapeBack(n *Node) { n.PassGrad(0) }
 
 func reshapeTangent(n *Node) *Var { return Reshape(n.Tape, n.Tan(0), n.Out.Dims()...) }
 

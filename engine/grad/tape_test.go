@@ -34,11 +34,9 @@ type block struct {
 	run                    grad.Segment
 }
 
-const (
-	modelRows, modelVocab, modelDim, modelHidden = 70, 11, 24, 40
-)
+func newModel(layers int) *model { return newModelOf(layers, 70, 11, 24, 40) }
 
-func newModel(layers int) *model {
+func newModelOf(layers, rows, vocab, dim, hidden int) *model {
 	m := &model{arena: new(memory.Arena)}
 	stream := rng.New(5, 0)
 	param := func(name string, mean, std float64, dims ...int) *grad.Param {
@@ -47,14 +45,14 @@ func newModel(layers int) *model {
 		m.params = append(m.params, p)
 		return p
 	}
-	m.table = param("table", 0, 1, modelVocab, modelDim)
+	m.table = param("table", 0, 1, vocab, dim)
 	for i := range layers {
 		b := &block{
-			gain: param(fmt.Sprintf("gain%d", i), 1, 0.1, modelDim),
-			bias: param(fmt.Sprintf("bias%d", i), 0, 0.1, modelDim),
-			w1:   param(fmt.Sprintf("w1.%d", i), 0, 0.2, modelHidden, modelDim),
-			b1:   param(fmt.Sprintf("b1.%d", i), 0, 0.2, modelHidden),
-			w2:   param(fmt.Sprintf("w2.%d", i), 0, 0.2, modelDim, modelHidden),
+			gain: param(fmt.Sprintf("gain%d", i), 1, 0.1, dim),
+			bias: param(fmt.Sprintf("bias%d", i), 0, 0.1, dim),
+			w1:   param(fmt.Sprintf("w1.%d", i), 0, 0.2, hidden, dim),
+			b1:   param(fmt.Sprintf("b1.%d", i), 0, 0.2, hidden),
+			w2:   param(fmt.Sprintf("w2.%d", i), 0, 0.2, dim, hidden),
 		}
 		b.run = func(t *tape, x *val) *val {
 			h := grad.LayerNorm(t, x, b.gain.Var, b.bias.Var, 1e-5)
@@ -64,9 +62,9 @@ func newModel(layers int) *model {
 		}
 		m.blocks = append(m.blocks, b)
 	}
-	for range modelRows {
-		m.ids = append(m.ids, int32(stream.IntN(modelVocab)))
-		m.targets = append(m.targets, int32(stream.IntN(modelVocab)))
+	for range rows {
+		m.ids = append(m.ids, int32(stream.IntN(vocab)))
+		m.targets = append(m.targets, int32(stream.IntN(vocab)))
 	}
 	m.wrap = func(t *tape, x *val, s grad.Segment) *val { return s(t, x) }
 	return m
@@ -304,7 +302,7 @@ func TestInPlaceOperationsOverwriteOnlyWhatNobodyReads(t *testing.T) {
 		t.Error("a value that only RoPE reads is copied")
 	}
 	message := panics(func() { grad.Scale(tp, x, 1) })
-	if !strings.Contains(message, "grad.scale reads input 0, [4×8]") {
+	if !strings.Contains(message, "grad.affine reads input 0, [4×8]") {
 		t.Errorf("reading a value that was overwritten: panic %q", message)
 	}
 	tp.Reset()
