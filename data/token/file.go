@@ -103,6 +103,14 @@ func Read(data []byte) (Tokenizer, error) {
 	if string(data) == string(bytesJSON()) {
 		return Bytes{}, nil
 	}
+	t, err := readPipeline(data)
+	if err != nil {
+		return nil, err // not a nil *Pipeline
+	}
+	return t, nil
+}
+
+func readPipeline(data []byte) (*Pipeline, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("larger than %d MiB", maxFile>>20)
 	}

@@ -126,6 +126,20 @@ func TestAddedTokenContentIsNormalized(t *testing.T) {
 	}
 }
 
+// An unknown character scores 10 less than the lowest token: 5 + (-1 - 10) for
+// a and an unknown b, which is worse than -1 for ab.
+func TestUnknownPenalty(t *testing.T) {
+	k, err := Read([]byte(`{"model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0], ["a", 5], ["ab", -1], ["c", 11.5]]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][]int32{"ab": {2}, "ac": {1, 3}, "acb": {1, 3, 0}, "bb": {0}} {
+		if got := k.Encode(nil, []byte(text)); !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+}
+
 // Runs of a million equal characters take tenths of a second. In quadratic
 // time this test would not end.
 func TestLongRuns(t *testing.T) {

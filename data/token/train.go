@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"hasten/engine/par"
 	"hasten/engine/rng"
@@ -56,11 +57,11 @@ func TrainBPE(ctx context.Context, docs iter.Seq2[[]byte, error], vocab int, o T
 		return nil, fmt.Errorf("bpe: negative option")
 	}
 	for i, s := range special {
-		if len(s) < 2 || slices.Contains(special[:i], s) {
-			return nil, fmt.Errorf("bpe: special token %q: want different ones of two or more characters", s)
+		if len(s) < 2 || !utf8.ValidString(s) || slices.Contains(special[:i], s) {
+			return nil, fmt.Errorf("bpe: special token %.60q: want different ones of two or more characters", s)
 		}
 	}
-	find := func(s string) []span { return nil }
+	var find func(string) []span
 	if sp, ok := splitters[o.Pattern]; ok {
 		find = sp.spans
 	} else {
@@ -75,15 +76,15 @@ func TrainBPE(ctx context.Context, docs iter.Seq2[[]byte, error], vocab int, o T
 		return nil, err
 	}
 	words := countWords(sample, newAddedSet(specialTokens(special), nil), find)
-	merges, err := learn(ctx, words, len(special), vocab, o.MinCount)
+	merges, err := learn(ctx, words, vocab-256-len(special), int32(256+len(special)), o.MinCount)
 	if err != nil {
 		return nil, err
 	}
-	t, err := Read(bpeJSON(o.Pattern, special, merges))
+	t, err := readPipeline(bpeJSON(o.Pattern, special, merges))
 	if err != nil {
 		return nil, fmt.Errorf("bpe: %w", err)
 	}
-	return t.(*Pipeline), nil
+	return t, nil
 }
 
 // Documents is the sequence of the given documents, for TrainBPE.
@@ -257,19 +258,12 @@ type trainer struct {
 	queue pairHeap
 }
 
-// learn finds merges until there are vocab tokens: the bytes, the special
-// tokens and what the merges make.
-func learn(ctx context.Context, counts map[string]int64, special, vocab, minCount int) (merges [][2]int32, err error) {
+// learn finds up to n merges; the first one makes token id, and so on. No two
+// merges make the same text: what stands between two borders that no merge has
+// crossed has been merged in the same order everywhere.
+func learn(ctx context.Context, counts map[string]int64, n int, id int32, minCount int) (merges [][2]int32, err error) {
 	t := newTrainer(counts)
-	texts := make([]string, 256, vocab) // by id
-	ids := make(map[string]int32, vocab)
-	for b := range texts {
-		texts[b] = string([]byte{byte(b)})
-		ids[texts[b]] = int32(b)
-	}
-	texts = append(texts, make([]string, special)...)
-	merged := map[uint64]int32{}
-	for len(texts) < vocab && len(t.queue) > 0 {
+	for len(merges) < n && len(t.queue) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -283,20 +277,8 @@ func learn(ctx context.Context, counts map[string]int64, special, vocab, minCoun
 			continue
 		}
 		left, right := int32(best.pair>>32), int32(uint32(best.pair))
-		id, again := merged[best.pair]
-		if !again {
-			// Two pairs can make the same text: "ab"+"c" and "a"+"bc".
-			text := texts[left] + texts[right]
-			known := false
-			if id, known = ids[text]; !known {
-				id = int32(len(texts))
-				ids[text] = id
-				texts = append(texts, text)
-			}
-			merged[best.pair] = id
-			merges = append(merges, [2]int32{left, right})
-		}
-		t.merge(left, right, id)
+		t.merge(left, right, id+int32(len(merges)))
+		merges = append(merges, [2]int32{left, right})
 	}
 	return merges, nil
 }
@@ -337,21 +319,17 @@ func (t *trainer) add(p uint64, word int32, by int64) {
 // when they come to the top of the queue; those that rose enter it anew.
 func (t *trainer) merge(left, right, id int32) {
 	p := pair(left, right)
-	in := t.pairs[p].words
-	delete(t.pairs, p)
 	rose := map[uint64]bool{}
-	for _, k := range in {
+	for _, k := range t.pairs[p].words {
 		t.words[k].merge(left, right, id, func(a, b int32, by int64) {
 			q := pair(a, b)
-			if q == p {
-				return // it is going away
-			}
 			t.add(q, k, by)
 			if by > 0 {
 				rose[q] = true
 			}
 		})
 	}
+	delete(t.pairs, p)
 	for q := range rose {
 		heap.Push(&t.queue, countedPair{q, t.pairs[q].count})
 	}
@@ -383,7 +361,7 @@ func (w *word) merge(left, right, id int32, change func(a, b int32, by int64)) {
 }
 
 // bpeJSON is the tokenizer.json of a byte-level BPE with these merges, each of
-// two ids. Every text that is new takes the next id.
+// two ids; they make the ids that follow the special tokens.
 func bpeJSON(expr string, special []string, merges [][2]int32) []byte {
 	spelling := make([]string, 0, 256+len(special)+len(merges))
 	for b := range 256 {
@@ -422,19 +400,12 @@ func bpeJSON(expr string, special []string, merges [][2]int32) []byte {
     "byte_fallback": false,
     "ignore_merges": false,
     "vocab": {`, quote(expr))
-	known := map[string]bool{}
-	for _, s := range spelling {
-		known[s] = true
-	}
 	var rules bytes.Buffer
 	for i, m := range merges {
 		left, right := spelling[m[0]], spelling[m[1]]
+		spelling = append(spelling, left+right)
 		comma(&rules, i)
 		rules.WriteString("\n      " + quote(left+" "+right))
-		if s := left + right; !known[s] {
-			known[s] = true
-			spelling = append(spelling, s)
-		}
 	}
 	for id, s := range spelling {
 		comma(&b, id)

@@ -14,7 +14,7 @@ const texts = [
   'héllo Ñandú café cafe\u0301 ÅÇ', 'ﬁne ① Ⅷ ½ ２ﾃ', 'İstanbul ẞ ΣΑΣ', '日本語 中文 テキスト。', 'a\u00a0b\u3000c\u2028d\u200be',
   '\u0000a\u0007b\ufffdc\u00adé', '👩‍👩‍👧 🇩🇪 ok', 'lower<eos>case <eos> end<eos>', '<s>the</s> <unk>', 'x<mask> y  <mask>  z<mask>',
   'word wordy a word.', '▁the ▁▁ cat', '<0x41>', 'a####b ##ing', 'ab'.repeat(40), ' '.repeat(20) + 'x', '!!!???...', '$5 + 3 = 8 ~^`|',
-  'don t do not n\'t', 'tab\there', 'line\r\nline\r\n\r\n  x', 'q'.repeat(120), 'zzz the zzz', 'ſ \'ſ \'S', 'नमस्ते ไทย 한국어 é',
+  'don t do not n\'t', 'tab\there', 'line\r\nline\r\n\r\n  x', 'q'.repeat(120), 'zzz the zzz', 'ſ \'ſ \'S', 'नमस्ते ไทย 한국어 é', 'a <mask> b\n<mask>',
 ]
 
 let seed = 1
