@@ -40,6 +40,31 @@ func TestCustomOperation(t *testing.T) {
 	})
 }
 
+// Differential privacy clips the gradient of every sample to a norm of 1
+// before they are added up.
+func ExampleTape_BackwardPerSample() {
+	arena := new(memory.Arena)
+	tape := grad.NewTape(arena)
+	w := grad.NewParam(arena, "w", 1, 2)
+	params := []*grad.Param{w}
+	x := grad.Const(tensor.From([]float32{3, 4, 0.6, 0, 0, -0.5}, 3, 2))
+
+	samples, err := tape.BackwardPerSample(grad.Sum(tape, grad.Linear(tape, x, w.Var, nil)), 3)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	squares, factors := make([]float64, 3), make([]float32, 3)
+	samples.SquaredNorms(squares, params)
+	for i, s := range squares {
+		factors[i] = float32(min(1, 1/math.Sqrt(s)))
+	}
+	samples.AddWeighted(factors, params)
+	tape.Reset()
+	fmt.Printf("%.2f %.2f\n", squares, w.Grad)
+	// Output: [25.00 0.36 0.25] [1.20 0.30]
+}
+
 func Example() {
 	arena := new(memory.Arena)
 	tape := grad.NewTape(arena)

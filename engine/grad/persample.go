@@ -62,12 +62,7 @@ func (t *Tape) BackwardPerSample(loss *Var, samples int) (*PerSample, error) {
 			u.n.Out.hold()
 		}
 	}
-	if loss.Len() != 1 {
-		panic(fmt.Sprintf("grad: Backward of a value of shape %v, not a scalar", loss.Shape))
-	}
-	if loss.wanted {
-		g, _ := t.gradInto(loss)
-		g[0] = 1
+	if t.seed(loss, 1) {
 		p.backward()
 	}
 	return p, nil
@@ -75,8 +70,10 @@ func (t *Tape) BackwardPerSample(loss *Var, samples int) (*PerSample, error) {
 
 // hold keeps the data of v, or what it is a view of, through the backward pass.
 func (v *Var) hold() {
-	for ; v != nil && !v.param; v = v.base {
-		v.held = true
+	for ; v != nil; v = v.base {
+		if v.owned { // others are not the tape's to free, nor to write to
+			v.held = true
+		}
 	}
 }
 

@@ -13,7 +13,15 @@
 //		tape.Reset()
 //	}
 //
-// To write an operation of your own, see Tape.Record.
+// To write an operation of your own, see Tape.Record; package gradtest proves
+// it. Beyond the gradient of a loss there are
+//
+//   - Tape.Checkpoint, which computes activations again instead of keeping them;
+//   - HVP and JVP, exact second and higher derivatives;
+//   - Tape.BackwardPerSample, the gradient of each sample of a batch, or its norm;
+//   - Tape.Stop, Tape.NoGrad, Leaf and BackwardScaled, to steer what flows where.
+//
+// Results do not depend, to the bit, on the number of threads.
 package grad
 
 import (
@@ -339,18 +347,24 @@ func (t *Tape) Backward(loss *Var) { t.BackwardScaled(loss, 1) }
 
 // BackwardScaled is Backward of scale·loss.
 func (t *Tape) BackwardScaled(loss *Var, scale float32) {
+	if t.seed(loss, scale) {
+		t.BackwardFrom()
+	}
+}
+
+// seed sets the gradient of a scalar loss; false: nobody wants it.
+func (t *Tape) seed(loss *Var, scale float32) bool {
 	if loss.Len() != 1 {
 		panic(fmt.Sprintf("grad: Backward of a value of shape %v, not a scalar", loss.Shape))
-	}
-	if !loss.wanted {
-		return
 	}
 	g, fresh := t.gradInto(loss)
 	if fresh {
 		g[0] = 0
 	}
-	g[0] += scale
-	t.BackwardFrom()
+	if g != nil {
+		g[0] += scale
+	}
+	return g != nil
 }
 
 // SetGrad gives BackwardFrom the gradient of a value to start from: a copy of
