@@ -58,8 +58,16 @@ func convOf(c *conv.Conv, op string, x *Var, out, in int) shaped {
 
 // shape is that of the output, or of the input, with the given rank.
 func (k shaped) shape(rank int, output bool) tensor.Shape {
-	dims := [5]int{1, 1, 1, 1, k.In}
-	for i, a := range []conv.Axis{k.D, k.H, k.W} {
+	if output {
+		return gridShape(rank, k.Batch, k.Out, k.D, k.H, k.W, true)
+	}
+	return gridShape(rank, k.Batch, k.In, k.D, k.H, k.W, false)
+}
+
+// gridShape is [batch, the last rank-2 of the axes d, h and w, channels].
+func gridShape(rank, batch, channels int, d, h, w conv.Axis, output bool) tensor.Shape {
+	dims := [5]int{1, 1, 1, 1, channels}
+	for i, a := range []conv.Axis{d, h, w} {
 		switch {
 		case output:
 			dims[1+i] = a.Out()
@@ -67,12 +75,8 @@ func (k shaped) shape(rank int, output bool) tensor.Shape {
 			dims[1+i] = a.Size
 		}
 	}
-	if output {
-		dims[4] = k.Out
-	}
-	first := 5 - rank
-	dims[first] = k.Batch
-	return tensor.Of(dims[first:]...)
+	dims[5-rank] = batch
+	return tensor.Of(dims[5-rank:]...)
 }
 
 func data(v *Var) []float32 {

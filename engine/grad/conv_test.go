@@ -87,6 +87,51 @@ func convCase(name string, c conv.Conv, transposed bool, x, w []int, bias int) g
 	return k
 }
 
+// refPool pools over two axes by definition: the maximum, or the mean of what
+// lies inside the input.
+func refPool(p conv.Pool, maximum bool) func(in [][]float64) []float64 {
+	return func(in [][]float64) []float64 {
+		var y []float64
+		for i := range p.Batch * p.H.Out() * p.W.Out() * p.Channels {
+			c, w, h := i%p.Channels, i/p.Channels%p.W.Out(), i/p.Channels/p.W.Out()%p.H.Out()
+			b := i / p.Channels / p.W.Out() / p.H.Out()
+			var seen []float64
+			for k := range p.H.Kernel * p.W.Kernel {
+				r := h*p.H.Stride + k/p.W.Kernel - p.H.Before
+				q := w*p.W.Stride + k%p.W.Kernel - p.W.Before
+				if r >= 0 && r < p.H.Size && q >= 0 && q < p.W.Size {
+					seen = append(seen, in[0][((b*p.H.Size+r)*p.W.Size+q)*p.Channels+c])
+				}
+			}
+			if maximum {
+				y = append(y, slices.Max(seen))
+			} else {
+				y = append(y, refSum(seen)/float64(len(seen)))
+			}
+		}
+		return y
+	}
+}
+
+func poolCase(name string, p conv.Pool, maximum bool, shape ...int) gradtest.Case {
+	bare := conv.Pool{H: p.H, W: p.W}
+	full := p
+	if full.H == (conv.Axis{}) {
+		full.H = one
+	}
+	return gradtest.Case{Name: name, Shapes: [][]int{shape}, Ref: refPool(full, maximum), Op: func(t *tape, in []*val) *val {
+		if maximum {
+			return grad.MaxPool(t, in[0], &bare)
+		}
+		return grad.AveragePool(t, in[0], &bare)
+	}}
+}
+
+var (
+	line  = conv.Pool{Batch: 2, Channels: 3, W: conv.Axis{Size: 9, Kernel: 3, Stride: 2}}
+	plane = conv.Pool{Batch: 2, Channels: 3, H: conv.Same(5, 3, 2, 1), W: conv.Same(6, 2, 1, 1)}
+)
+
 // A kernel of one along the third axis sees each of its slices for itself.
 func TestConvOfThreeAxes(t *testing.T) {
 	tp := grad.NewTape(new(memory.Arena))
@@ -112,4 +157,8 @@ var convCases = []gradtest.Case{
 	convCase("Conv, depthwise", deep, false, []int{2, 4, 5, 3}, []int{3, 3, 3, 1}, 3),
 	convCase("ConvTransposed, one axis", causal, true, []int{2, 7, 4}, []int{4, 3, 3}, 3),
 	convCase("ConvTransposed, groups and stride", strided, true, []int{2, 3, 6, 6}, []int{6, 3, 2, 2}, 4),
+	poolCase("MaxPool, one axis", line, true, 2, 9, 3),
+	poolCase("MaxPool, two axes", plane, true, 2, 5, 6, 3),
+	poolCase("AveragePool, one axis", line, false, 2, 9, 3),
+	poolCase("AveragePool, two axes", plane, false, 2, 5, 6, 3),
 }

@@ -40,6 +40,49 @@ func TestCustomOperation(t *testing.T) {
 	})
 }
 
+// fused is SiLU(x·Wᵀ) as one operation, whose tangent is that of its parts.
+func fused(t *grad.Tape, x, w *grad.Var) *grad.Var {
+	y := t.New(x.Shape.WithLast(w.Rows()))
+	t.NoGrad(func() { copy(y.Data, grad.SiLU(t, grad.Linear(t, x, w, nil)).Data) })
+	t.Record(y, fusedBack, x, w).Tangent(fusedTangent)
+	return y
+}
+
+func fusedBack(n *grad.Node) {
+	x, w := n.In[0], n.In[1]
+	dx, dw := n.GradOf(0), n.GradOf(1)
+	for r := range x.Rows() {
+		for o := range w.Rows() {
+			z := 0.0
+			for i, v := range x.Row(r) {
+				z += float64(v) * float64(w.Row(o)[i])
+			}
+			s := refSigmoid(z)
+			d := n.Out.Grad[r*w.Rows()+o] * float32(s+z*s*(1-s))
+			for i := range x.Cols() {
+				if dx != nil {
+					dx[r*x.Cols()+i] += d * w.Row(o)[i]
+				}
+				if dw != nil {
+					dw[o*x.Cols()+i] += d * x.Row(r)[i]
+				}
+			}
+		}
+	}
+}
+
+func fusedTangent(n *grad.Node) *grad.Var {
+	return n.TangentOf(grad.SiLU(n.Tape, grad.Linear(n.Tape, n.In[0], n.In[1], nil)))
+}
+
+func TestFusedOperation(t *testing.T) {
+	gradtest.Check(t, gradtest.Case{
+		Name: "fused", Shapes: [][]int{{5, 7}, {3, 7}},
+		Op:  func(t *grad.Tape, in []*grad.Var) *grad.Var { return fused(t, in[0], in[1]) },
+		Ref: func(in [][]float64) []float64 { return each(refSiLU)([][]float64{refLinear(5, 7, 3)(in)}) },
+	})
+}
+
 // Differential privacy clips the gradient of every sample to a norm of 1
 // before they are added up.
 func ExampleTape_BackwardPerSample() {

@@ -45,6 +45,21 @@ func JVP(t *Tape, y *Var, at, v []*Var) *Var {
 		}
 		t.setTangent(x, v[i])
 	}
+	return t.sweep(y)
+}
+
+// TangentOf is for the rule of an operation that other operations can do too,
+// only slower: y is the same value computed by them, from n.In. The tangent of
+// a fused layer is then one line:
+//
+//	func fusedTangent(n *grad.Node) *grad.Var {
+//		return n.TangentOf(grad.SiLU(n.Tape, grad.Linear(n.Tape, n.In[0], n.In[1], nil)))
+//	}
+func (n *Node) TangentOf(y *Var) *Var { return n.Tape.sweep(y) }
+
+// sweep computes the tangents of all that y was computed from, and returns that
+// of y.
+func (t *Tape) sweep(y *Var) *Var {
 	below := t.below(y)
 	for i, end := 0, t.n; i < end; i++ {
 		n := t.nodes[i]
