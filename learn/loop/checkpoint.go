@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"hasten/engine/atomicfile"
@@ -15,9 +16,10 @@ import (
 
 // Resumable is a task whose position in the data a checkpoint keeps.
 type Resumable interface {
-	// Position describes where Next goes on.
+	// Position describes, as JSON, where Next goes on.
 	Position() (json.RawMessage, error)
-	// Seek makes Next go on from a position.
+	// Seek makes Next go on from a position. It is given whatever a damaged
+	// checkpoint holds, nothing at all included.
 	Seek(json.RawMessage) error
 }
 
@@ -42,20 +44,41 @@ type saved struct {
 	Position json.RawMessage `json:"position,omitempty"`
 }
 
-// Save writes all that a run needs to go on exactly as if it had not stopped.
-func (l *Loop) Save(d *atomicfile.Dir) error {
-	var weights, state []safetensors.Entry
+// piece is a named buffer that a checkpoint keeps.
+type piece struct {
+	name string
+	dims []int
+	data []float32
+}
+
+// weights and state are the pieces of the two files.
+func (l *Loop) weights() []piece {
+	var all []piece
 	for _, p := range l.Task.Params() {
-		weights = append(weights, tensorEntry(p.Name, p.Dims(), p.Data))
+		all = append(all, piece{p.Name, p.Dims(), p.Data})
 	}
+	return all
+}
+
+func (l *Loop) state() []piece {
+	var all []piece
 	for _, b := range l.Optimizer.State() {
-		state = append(state, tensorEntry(b.Name, []int{len(b.Data)}, b.Data))
+		all = append(all, piece{b.Name, []int{len(b.Data)}, b.Data})
 	}
-	for name, entries := range map[string][]safetensors.Entry{weightsFile: weights, optimizerFile: state} {
-		err := d.WriteFile(name, func(w io.Writer) error { return safetensors.Write(w, nil, entries) })
-		if err != nil {
-			return err
-		}
+	return all
+}
+
+// Save writes all that a run needs to go on exactly as if it had not stopped.
+// It refuses weights that are no numbers, with a *Diverged.
+func (l *Loop) Save(d *atomicfile.Dir) error {
+	if err := l.checkWeights(); err != nil {
+		return err
+	}
+	if err := writePieces(d, weightsFile, l.weights()); err != nil {
+		return err
+	}
+	if err := writePieces(d, optimizerFile, l.state()); err != nil {
+		return err
 	}
 	s := saved{
 		Version: 1, Step: l.State.Step, Epoch: l.State.Epoch, Seen: l.State.Seen, Trained: l.State.Trained,
@@ -70,81 +93,88 @@ func (l *Loop) Save(d *atomicfile.Dir) error {
 	return d.WriteFile(stateFile, func(w io.Writer) error { return json.NewEncoder(w).Encode(s) })
 }
 
-func tensorEntry(name string, dims []int, data []float32) safetensors.Entry {
-	return safetensors.Entry{Name: name, Shape: dims, Values: format.Of(data)}
+func writePieces(d *atomicfile.Dir, file string, pieces []piece) error {
+	var entries []safetensors.Entry
+	for _, p := range pieces {
+		entries = append(entries, safetensors.Entry{Name: p.name, Shape: p.dims, Values: format.Of(p.data)})
+	}
+	return d.WriteFile(file, func(w io.Writer) error { return safetensors.Write(w, nil, entries) })
 }
 
 // Restore goes back to a checkpoint that Save wrote. It is called after Start
-// and before Run, on a loop made as the saved one was.
+// and before Run, on a loop made as the saved one was; it is an error if that
+// was made otherwise. After an error the loop must not be run.
 func (l *Loop) Restore(dir string) error {
-	var s saved
-	if err := readState(filepath.Join(dir, stateFile), &s); err != nil {
+	s, err := readState(filepath.Join(dir, stateFile))
+	if err != nil {
 		return err
 	}
 	if s.Seed != l.Seed {
-		return fmt.Errorf("%s: the run had seed %d, not %d", dir, s.Seed, l.Seed)
+		return fmt.Errorf("%s: the run had seed %d, not %d", filepath.Join(dir, stateFile), s.Seed, l.Seed)
 	}
-	weights := map[string][]float32{}
-	for _, p := range l.Task.Params() {
-		weights[p.Name] = p.Data
-	}
-	state := map[string][]float32{}
-	for _, b := range l.Optimizer.State() {
-		state[b.Name] = b.Data
-	}
-	if err := readAll(filepath.Join(dir, weightsFile), weights); err != nil {
+	if err := readPieces(filepath.Join(dir, weightsFile), l.weights()); err != nil {
 		return err
 	}
-	if err := readAll(filepath.Join(dir, optimizerFile), state); err != nil {
+	if err := readPieces(filepath.Join(dir, optimizerFile), l.state()); err != nil {
 		return err
 	}
-	if t, ok := l.Task.(Resumable); ok && s.Position != nil {
+	if t, ok := l.Task.(Resumable); ok {
 		if err := t.Seek(s.Position); err != nil {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, stateFile), err)
 		}
 	}
 	l.State.Step, l.State.Epoch, l.State.Seen, l.State.Trained = s.Step, s.Epoch, s.Seen, s.Trained
 	l.State.Loss, l.State.ValLoss = s.Loss, s.ValLoss
+	l.State.Progress, l.saved = l.progress(), s.Trained
 	return nil
 }
 
-func readState(path string, s *saved) error {
+func readState(path string) (saved, error) {
+	var s saved
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return s, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxState))
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err == nil && (s.Version != 1 || s.Step < 0 || s.Epoch < 0 || s.Seen < 0 || s.Trained < 0) {
+		err = fmt.Errorf("not the state of a training run (version %d, step %d)", s.Version, s.Step)
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return s, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := json.Unmarshal(text, s); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if s.Version != 1 || s.Step < 0 || s.Epoch < 0 || s.Seen < 0 || s.Trained < 0 {
-		return fmt.Errorf("%s: not the state of a training run (version %d, step %d)", path, s.Version, s.Step)
-	}
-	return nil
+	return s, nil
 }
 
-// readAll fills every buffer from the tensor of its name.
-func readAll(path string, into map[string][]float32) error {
+// readPieces fills every piece from the tensor of its name, of which there must
+// be no others.
+func readPieces(path string, pieces []piece) error {
 	r, err := safetensors.Open(path)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	for name, data := range into {
-		t, ok := r.Tensor(name)
+	const advice = "was the recipe changed since the checkpoint was written?"
+	known := map[string]bool{}
+	for _, p := range pieces {
+		known[p.name] = true
+		t, ok := r.Tensor(p.name)
 		if !ok {
-			return fmt.Errorf("%s: no tensor %q; was the recipe changed since the checkpoint was written?", path, name)
+			return fmt.Errorf("%s: there is no tensor %q; %s", path, p.name, advice)
 		}
-		if t.Elements() != len(data) {
-			return fmt.Errorf("%s: tensor %q has %d elements, this run has %d; was the recipe changed since the checkpoint was written?",
-				path, name, t.Elements(), len(data))
+		if !slices.Equal(t.Shape, p.dims) {
+			return fmt.Errorf("%s: tensor %q has the shape %v, in this run it has %v; %s", path, p.name, t.Shape, p.dims, advice)
 		}
-		if err := r.ReadFloats(name, 0, data); err != nil {
+		if err := r.ReadFloats(p.name, 0, p.data); err != nil {
 			return err
+		}
+	}
+	for _, name := range r.Names() {
+		if !known[name] {
+			return fmt.Errorf("%s: tensor %.100q has no place in this run; %s", path, name, advice)
 		}
 	}
 	return nil

@@ -7,15 +7,16 @@
 //	l.On(loop.AfterLoss, func(s *loop.State) error { … })
 //
 // The loop knows nothing of language models: a Task computes the loss of its
-// own kind of batch.
+// own kind of batch. After its first steps it takes nothing from the Go heap.
+//
+// Save and Restore keep a run in a checkpoint: what follows is, bit for bit,
+// what would have followed without them.
 package loop
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"hasten/engine/grad"
@@ -41,77 +42,87 @@ type Task interface {
 // Event is a moment of a training run at which hooks are called.
 type Event uint8
 
-// The events, in the order they come in a step.
+// The events, in the order they come in a step. Those from EpochStart to
+// AfterBackward come for each of the step's batches.
 const (
 	EpochStart     Event = iota // before the first batch of an epoch
 	BatchReady                  // a batch is there; State.Items says how large
 	BeforeForward               // before the loss is computed
-	AfterLoss                   // State.BatchLoss is there; a hook may change State.LossWeight
+	AfterLoss                   // State.BatchLoss and PerSample are there; a hook may change State.LossWeight
 	AfterBackward               // the gradients of this batch have been added
-	BeforeStep                  // all batches of the step are in; State.GradNorm is there, LR and GradScale may be changed
+	BeforeStep                  // all batches are in; State.GradNorm is there, LR and GradScale may be changed
 	AfterStep                   // the weights have moved; State.Loss is the mean over the step
-	AfterEvaluate               // an evaluation was made (see Loop.EvaluateEvery)
-	SaveCheckpoint              // a checkpoint is due
+	AfterEvaluate               // State.ValLoss is new (see Loop.EvaluateEvery)
+	SaveCheckpoint              // a checkpoint is due (see Loop.CheckpointEvery)
 	events
 )
 
-// State is where a run stands. Hooks may read all of it.
+// State is where a run stands. Hooks may read all of it, and write what their
+// event allows.
 type State struct {
 	Step     int           // steps taken
-	Epoch    int           // epochs begun, from 1
+	Epoch    int           // epochs begun: 1 in the first
 	Items    int           // items in the current batch
 	Seen     int64         // items trained on
-	Trained  time.Duration // time spent training: steps, not evaluations or checkpoints
-	Progress float64       // share of the budget used, in [0, 1]
+	Trained  time.Duration // time spent in steps; evaluations, checkpoints and the hooks of AfterStep do not count
+	Progress float64       // share of the budget used, in [0, 1]; during a step, that at its beginning
 
-	BatchLoss  float64    // loss of the current batch
-	PerSample  []float32  // loss of each of its samples, where the task tells
-	LossWeight float64    // factor on the gradient of the current batch; 1/Accumulate
-	Loss       float64    // mean loss of the last step's batches
-	LR         float64    // learning rate of the step
-	GradNorm   float64    // norm of the step's gradient, before clipping
-	GradScale  float64    // factor on the gradient: clipping
-	ValLoss    float64    // of the last evaluation
-	Tape       *grad.Tape // the tape of the pass under way
-	StepTime   time.Duration
+	BatchLoss  float64       // loss of the current batch
+	PerSample  []float32     // loss of each of its samples, where the task tells
+	LossWeight float64       // factor on the gradient of the current batch; 1/Accumulate
+	Loss       float64       // mean loss of the last step's batches
+	LR         float64       // learning rate of the step
+	GradNorm   float64       // norm of the step's gradient, before clipping
+	GradScale  float64       // factor on the gradient: below 1 when clipping
+	ValLoss    float64       // of the last evaluation, 0 before the first
+	Tape       *grad.Tape    // the tape of the pass under way
+	StepTime   time.Duration // of the last step
 }
 
-// Hook is called at an event. An error ends the run.
+// Hook is called at an event. An error ends the run at once.
 type Hook func(s *State) error
 
-// Stop is returned by a hook to end the run in good order.
+// Stop is returned by a hook to end the run in good order, after the step
+// under way.
 var Stop = errors.New("stop training")
 
-// Budget says when a run ends: at the first of its limits that is set.
+// Budget says when a run ends: at the first of its limits that is reached. A
+// run of so many steps comes out the same, bit for bit, every time; one of so
+// much time does not, since the clock says how far it comes and moves the
+// schedule.
 type Budget struct {
-	Steps  int           // 0: no limit
-	Time   time.Duration // of training, evaluations not counted; 0: no limit
+	Steps  int           // steps to take; 0: no limit
+	Time   time.Duration // State.Trained to reach, over all sessions of a resumed run; 0: no limit
 	Target float64       // validation loss to reach; 0: none
 }
 
-// Loop trains. The exported fields are set before Run.
+// Loop trains. The exported fields are set before Start.
 type Loop struct {
 	Task      Task
 	Optimizer optim.Optimizer
-	Schedule  schedule.Schedule
-	Policy    precision.Policy // nil: F32
+	Schedule  schedule.Schedule // nil: the full rate throughout
+	Policy    precision.Policy  // nil: F32
 	Budget    Budget
 
-	Accumulate      int     // batches that make one step; 0: 1
-	Clip            float64 // largest norm of the gradient; 0: no clipping
-	EvaluateEvery   int     // steps between evaluations; 0: only at the end
-	CheckpointEvery int     // steps between checkpoints; 0: none
-	Evaluate        func(s *State) (loss float64, err error)
+	Accumulate int     // batches that make one step; 0: 1
+	Clip       float64 // largest norm of the gradient; 0: no clipping
 
-	Arena *memory.Arena
-	Seed  uint64
+	Evaluate        func(s *State) (loss float64, err error) // nil: no evaluations
+	EvaluateEvery   int                                      // steps between evaluations; the last step is evaluated in any case
+	CheckpointEvery int                                      // steps between SaveCheckpoint events; 0: none by steps
+	CheckpointTime  time.Duration                            // time trained between them; 0: none by time
+
+	Arena *memory.Arena // nil: memory.Default
+	Seed  uint64        // of what is drawn on the tape, such as dropout
 
 	State State
 
-	hooks   [events][]Hook
-	tape    *grad.Tape
-	norms   *optim.Norms
-	started bool
+	hooks    [events][]Hook
+	tape     *grad.Tape
+	norms    *optim.Norms
+	started  bool
+	stopping bool          // a hook has said Stop
+	saved    time.Duration // State.Trained at the last checkpoint
 }
 
 // On adds a hook for an event, after those added before.
@@ -119,28 +130,14 @@ func (l *Loop) On(e Event, h Hook) { l.hooks[e] = append(l.hooks[e], h) }
 
 func (l *Loop) fire(e Event) error {
 	for _, h := range l.hooks[e] {
-		if err := h(&l.State); err != nil {
+		err := h(&l.State)
+		if errors.Is(err, Stop) {
+			l.stopping = true
+		} else if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// Diverged is the error of a run whose loss or gradient is no longer a number.
-type Diverged struct {
-	Step  int    // the step that could not be taken, from 1
-	What  string // "loss" or "gradient"
-	Param string // the first parameter with a bad gradient
-	LR    float64
-}
-
-func (d *Diverged) Error() string {
-	where := ""
-	if d.Param != "" {
-		where = " of " + d.Param
-	}
-	return fmt.Sprintf("step %d: the %s%s is not a finite number. The weights were not changed by this step; "+
-		"try a lower learning rate (now %.3g), a longer warm-up, or a smaller clip", d.Step, d.What, where, d.LR)
 }
 
 // tapeStream is the random stream of operations on the tape, such as dropout.
@@ -154,6 +151,12 @@ func (l *Loop) Start() error {
 	}
 	l.started = true
 	l.Accumulate = max(l.Accumulate, 1)
+	if l.Arena == nil {
+		l.Arena = memory.Default
+	}
+	if l.Schedule == nil {
+		l.Schedule = &schedule.Constant{}
+	}
 	if l.Policy == nil {
 		l.Policy = precision.F32{}
 	}
@@ -166,38 +169,40 @@ func (l *Loop) Start() error {
 }
 
 // Run trains until the budget is used up, the context ends, or a hook says
-// Stop; these three return nil. State tells how far it came.
+// Stop; these three return nil, after whole steps. State tells how far it came.
 func (l *Loop) Run(ctx context.Context) error {
 	if err := l.Start(); err != nil {
 		return err
 	}
-	for ctx.Err() == nil && !l.finished() {
-		err := l.step()
-		if err == nil {
-			err = l.after()
+	l.State.Progress = l.progress()
+	for ctx.Err() == nil && !l.stopping && !l.Finished() {
+		if err := l.step(); err != nil {
+			return err
 		}
-		if errors.Is(err, Stop) {
-			return nil
-		}
-		if err != nil {
+		if err := l.after(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// finished settles State.Progress and tells whether the budget is used up.
-func (l *Loop) finished() bool {
-	s, b := &l.State, l.Budget
-	s.Progress = 0
-	if b.Steps > 0 {
-		s.Progress = float64(s.Step) / float64(b.Steps)
+// progress is the share of the budget used. Where there is a limit of steps and
+// one of time, the one that is nearer counts.
+func (l *Loop) progress() float64 {
+	share := 0.0
+	if l.Budget.Steps > 0 {
+		share = float64(l.State.Step) / float64(l.Budget.Steps)
 	}
-	if b.Time > 0 {
-		s.Progress = max(s.Progress, float64(s.Trained)/float64(b.Time))
+	if l.Budget.Time > 0 {
+		share = max(share, float64(l.State.Trained)/float64(l.Budget.Time))
 	}
-	s.Progress = min(s.Progress, 1)
-	return s.Progress == 1 || b.Target > 0 && s.ValLoss > 0 && s.ValLoss <= b.Target
+	return min(share, 1)
+}
+
+// Finished tells whether the budget is used up.
+func (l *Loop) Finished() bool {
+	reached := l.State.ValLoss > 0 && l.State.ValLoss <= l.Budget.Target
+	return reached || l.progress() == 1
 }
 
 // step takes one training step.
@@ -207,6 +212,7 @@ func (l *Loop) step() error {
 	for _, p := range l.Task.Params() {
 		p.ZeroGrad()
 	}
+	s.LR = l.Optimizer.Rate() * l.Schedule.Factor(schedule.Progress{Step: s.Step, Done: s.Progress})
 	// Random numbers depend on the seed and the step alone.
 	l.tape.Rand = rng.New(l.Seed, tapeStream).Split(uint64(s.Step))
 	var sum float64
@@ -224,6 +230,7 @@ func (l *Loop) step() error {
 	s.Step++
 	s.StepTime = time.Since(begin)
 	s.Trained += s.StepTime
+	s.Progress = l.progress()
 	return l.fire(AfterStep)
 }
 
@@ -244,8 +251,8 @@ func (l *Loop) accumulate() error {
 	s.PerSample = perSample
 	s.BatchLoss = float64(loss.Data[0])
 	s.LossWeight = 1 / float64(l.Accumulate)
-	if math.IsNaN(s.BatchLoss) || math.IsInf(s.BatchLoss, 0) {
-		return &Diverged{Step: s.Step + 1, What: "loss", LR: s.LR}
+	if !finite(s.BatchLoss) {
+		return l.lossDiverged("loss", s.Step+1)
 	}
 	if err := l.fire(AfterLoss); err != nil {
 		return err
@@ -286,9 +293,8 @@ func (l *Loop) epoch() error {
 // update moves the weights.
 func (l *Loop) update() error {
 	s := &l.State
-	s.LR = l.Optimizer.Rate() * l.Schedule.Factor(schedule.Progress{Step: s.Step, Done: s.Progress})
 	s.GradNorm = l.norms.Global()
-	if math.IsNaN(s.GradNorm) || math.IsInf(s.GradNorm, 0) {
+	if !finite(s.GradNorm) {
 		return &Diverged{Step: s.Step + 1, What: "gradient", Param: l.norms.FirstBad(), LR: s.LR}
 	}
 	s.GradScale = 1
@@ -305,17 +311,23 @@ func (l *Loop) update() error {
 // after evaluates and saves when that is due.
 func (l *Loop) after() error {
 	s := &l.State
-	if l.Evaluate != nil && (l.finished() || l.EvaluateEvery > 0 && s.Step%l.EvaluateEvery == 0) {
+	if l.Evaluate != nil && (l.progress() == 1 || l.EvaluateEvery > 0 && s.Step%l.EvaluateEvery == 0) {
 		loss, err := l.Evaluate(s)
 		if err != nil {
 			return err
 		}
 		s.ValLoss = loss
+		if !finite(loss) {
+			return l.lossDiverged("validation loss", s.Step)
+		}
 		if err := l.fire(AfterEvaluate); err != nil {
 			return err
 		}
 	}
-	if l.CheckpointEvery > 0 && s.Step%l.CheckpointEvery == 0 {
+	bySteps := l.CheckpointEvery > 0 && s.Step%l.CheckpointEvery == 0
+	byTime := l.CheckpointTime > 0 && s.Trained-l.saved >= l.CheckpointTime
+	if bySteps || byTime {
+		l.saved = s.Trained
 		return l.fire(SaveCheckpoint)
 	}
 	return nil

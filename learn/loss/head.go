@@ -1,8 +1,6 @@
-// Package loss computes what training makes small.
 package loss
 
 import (
-	"fmt"
 	"math"
 
 	"hasten/engine/grad"
@@ -14,35 +12,17 @@ import (
 	"hasten/engine/tensor"
 )
 
-// Ignore is the target of a position that does not count.
-const Ignore = int32(-1)
-
 // headRows is the number of rows whose logits exist at one time: enough for
 // the matrix products to run at full speed.
 const headRows = 512
 
-// HeadCrossEntropy is the output layer of a language model and its loss in
-// one: logits = x·Wᵀ, loss = mean over counted rows of -log softmax(logits)
-// at the target. It works through the rows in blocks and computes the
-// gradients of a block while its logits are at hand, so that no array of all
-// the logits is ever held and nothing is computed twice.
-//
-// x: [N, D]; w: [V, D]; targets: N ids in [0, V), or Ignore; perRow, if not
-// nil, receives the loss of each row in nats (0 for ignored rows).
+// HeadCrossEntropy is CrossEntropy in blocks of rows. It computes the gradients
+// of a block while its logits are at hand, so that no array of all the logits
+// is ever held and nothing is computed twice. Beyond x, w and their gradients it
+// takes 512·V floats of workspace and, until the backward pass, N·D + V·D.
 func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []float32) *grad.Var {
+	counted := check("HeadCrossEntropy", x, w, targets, perRow)
 	n, d, v := x.Rows(), x.Cols(), w.Rows()
-	if len(targets) != n || w.Cols() != d || perRow != nil && len(perRow) != n {
-		panic(fmt.Sprintf("loss: HeadCrossEntropy of %v by %v with %d targets, %d losses", x.Shape, w.Shape, len(targets), len(perRow)))
-	}
-	counted := 0
-	for i, id := range targets {
-		if id >= int32(v) || id < Ignore {
-			panic(fmt.Sprintf("loss: target %d at row %d, the vocabulary has %d", id, i, v))
-		}
-		if id != Ignore {
-			counted++
-		}
-	}
 	y := t.New(tensor.Of())
 	node := t.Record(y, headBack, x, w)
 	var dx, dw []float32
@@ -55,6 +35,9 @@ func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []fl
 		if w.Wanted() {
 			dw = node.Save(1, v*d)
 		}
+	}
+	if n == 0 {
+		clear(dw)
 	}
 	block := min(headRows, n)
 	logits := t.Arena.Dirty(memory.Workspace, block*v)
@@ -74,19 +57,19 @@ func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []fl
 			t.Policy.Mul(precision.GradInput, matmul.Args{M: hi - lo, N: d, K: v, A: l, B: w.Data, C: dx[lo*d : hi*d]})
 		}
 		if dw != nil {
-			var beta float32
-			if lo > 0 {
-				beta = 1
-			}
-			t.Policy.Mul(precision.GradWeight, matmul.Args{M: v, N: d, K: hi - lo, A: l, TransA: true, B: x.Data[lo*d : hi*d], C: dw, Beta: beta})
+			t.Policy.Mul(precision.GradWeight, matmul.Args{M: v, N: d, K: hi - lo, A: l, TransA: true, B: x.Data[lo*d : hi*d], C: dw, Beta: keep(lo == 0)})
 		}
 	}
-	var sum float64
-	for _, loss := range losses {
-		sum += float64(loss)
-	}
-	y.Data[0] = float32(sum / float64(max(counted, 1)))
+	y.Data[0] = mean(losses, counted)
 	return y
+}
+
+// keep is the factor on what an output holds already: 0 when that is nothing.
+func keep(fresh bool) float32 {
+	if fresh {
+		return 0
+	}
+	return 1
 }
 
 // softmaxRows is the number of rows in one piece of the softmax.
@@ -115,7 +98,7 @@ func softmaxLoss(a *headArgs, i int) {
 		}
 		shift, at := simd.Max(row), row[target]
 		sum := simd.ExpSum(row, row, shift)
-		a.losses[r] = shift + float32(math.Log(float64(sum))) - at
+		a.losses[r] = float32(math.Log(float64(sum)) + float64(shift) - float64(at))
 		if a.gradient {
 			simd.Scale(row, a.scale/sum)
 			row[target] -= a.scale

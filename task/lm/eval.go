@@ -123,7 +123,7 @@ func meanLoss(ctx context.Context, tape *grad.Tape, m *net.GPT, w *sample.Window
 		}
 		tape.NoGrad(func() {
 			h := m.Hidden(tape, batch.Tokens, batch.T, batch.Mask)
-			sum += float64(loss.HeadCrossEntropy(tape, h, m.Head.Var, batch.Targets, nil).Data[0]) * float64(len(batch.Tokens))
+			sum += float64(loss.CrossEntropy(tape, h, m.Head.Var, batch.Targets, nil).Data[0]) * float64(len(batch.Tokens))
 		})
 		tape.Reset()
 		e.Tokens += int64(len(batch.Tokens))
