@@ -265,6 +265,48 @@ func TestPerSampleConvolution(t *testing.T) {
 	}
 }
 
+// gate is σ(x + b) for every row; its backward pass reads its output.
+func gate(t *tape, x, b *val) *val {
+	y := t.New(x.Shape)
+	for i, v := range x.Data {
+		y.Data[i] = float32(refSigmoid(float64(v + b.Data[i%len(b.Data)])))
+	}
+	t.Record(y, gateBack, x, b).KeepOut().PerSample(1)
+	return y
+}
+
+func gateBack(n *grad.Node) {
+	dx, db := n.GradOf(0), n.GradOf(1)
+	for i, d := range n.Out.Grad {
+		d *= n.Out.Data[i] * (1 - n.Out.Data[i])
+		if dx != nil {
+			dx[i] += d
+		}
+		if db != nil {
+			db[i%len(db)] += d
+		}
+	}
+}
+
+func TestPerSampleOfAnOperationThatReadsItsOutput(t *testing.T) {
+	tp := grad.NewTape(new(memory.Arena))
+	b := grad.NewParam(tp.Arena, "b", 2)
+	x := tensor.From([]float32{1, -1, 2, -2, 3, -3}, 3, 2)
+	y := gate(tp, grad.Const(x), b.Var)
+	want := slices.Clone(y.Data)
+	for i, v := range want {
+		want[i] = v * (1 - v)
+	}
+	bk, err := tp.BackwardPerSample(grad.Sum(tp, y), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]float32, 6)
+	bk.Gradients(got, []*grad.Param{b})
+	tp.Reset()
+	closeTo(t, "gradients", got, want)
+}
+
 func TestPerSampleErrors(t *testing.T) {
 	tp := grad.NewTape(new(memory.Arena))
 	w := grad.NewParam(tp.Arena, "w", 4, 4)

@@ -265,6 +265,18 @@ func TestGradientsAccumulateUntilZeroGrad(t *testing.T) {
 	}
 }
 
+func TestBackwardOfALeaf(t *testing.T) {
+	tp := grad.NewTape(new(memory.Arena))
+	x := grad.Leaf(tensor.From([]float32{3}, 1))
+	for range 2 {
+		tp.BackwardScaled(x, 4)
+		tp.Reset()
+	}
+	if x.Grad[0] != 8 {
+		t.Errorf("gradient %v after two passes, want 8", x.Grad[0])
+	}
+}
+
 func TestStopAndNoGrad(t *testing.T) {
 	tp := grad.NewTape(new(memory.Arena))
 	x := grad.Leaf(tensor.From([]float32{3}, 1))

@@ -36,7 +36,7 @@ var largest = [...]float32{E4M3: 448, E5M2: 57344, Int8: 127, Int4: 7}
 
 // Packed is a tensor in a storage format. Pack rounds to the nearest code, ties
 // to even. The scale of a block makes its largest magnitude the largest code,
-// so nothing overflows; a block of zeros has scale 1.
+// so nothing overflows.
 //
 // What is not finite does not get lost: a NaN stays NaN; an infinity stays one
 // in BF16 and E5M2, and is NaN in E4M3; the other values of its block are
@@ -191,9 +191,6 @@ func scaleFor(f Format, x []float32) float32 {
 				m = max(m, v)
 			}
 		}
-	}
-	if m == 0 {
-		return 1
 	}
 	return max(m/largest[f], 0x1p-126)
 }
