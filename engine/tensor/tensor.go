@@ -1,5 +1,6 @@
 // Package tensor is a shape and the contiguous float32 values that fill it,
-// row-major: the last dimension is next to itself in memory.
+// row-major: the last dimension is next to itself in memory. Packed stores them
+// in fewer bits.
 package tensor
 
 import (
