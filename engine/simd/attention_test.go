@@ -16,9 +16,9 @@ func tileData(n int, seed uint64) []float32 {
 	return x
 }
 
-// near fails unless got is within tol of want; everything not in want must
+// matchAttention fails unless got is within tol of want; everything not in want must
 // still be what it was.
-func near(t *testing.T, name string, got, was []float32, want map[int]float64, tol float64) {
+func matchAttention(t *testing.T, name string, got, was []float32, want map[int]float64, tol float64) {
 	t.Helper()
 	for i, g := range got {
 		w, ok := want[i]
@@ -69,7 +69,7 @@ func TestTileMul(t *testing.T) {
 								}
 							}
 							TileMul(m, n, k, a, am, ak, b, bs, c, cs, mode > 0, scale)
-							near(t, name, c, was, want, 1e-5)
+							matchAttention(t, name, c, was, want, 1e-5)
 						}
 					}
 				}
@@ -98,7 +98,7 @@ func TestTileDot(t *testing.T) {
 						}
 					}
 					TileDot(m, n, k, a, as, b, bs, c, cs)
-					near(t, fmt.Sprintf("m %d, n %d, k %d", m, n, k), c, was, want, 1e-5)
+					matchAttention(t, fmt.Sprintf("m %d, n %d, k %d", m, n, k), c, was, want, 1e-5)
 				}
 			}
 		}
@@ -158,10 +158,10 @@ func TestTileSoftmax(t *testing.T) {
 				}
 				TileSoftmax(s, stride, from, to, lo, hi, m, l, corr)
 				name := fmt.Sprintf("rows %v, masked %v: ", r, masked)
-				near(t, name+"m", m, m, wantM, 0)
-				near(t, name+"corr", corr, corr, wantC, 1e-6)
-				near(t, name+"l", l, l, wantL, 1e-5)
-				near(t, name+"s", s, was, wantS, 1e-6)
+				matchAttention(t, name+"m", m, m, wantM, 0)
+				matchAttention(t, name+"corr", corr, corr, wantC, 1e-6)
+				matchAttention(t, name+"l", l, l, wantL, 1e-5)
+				matchAttention(t, name+"s", s, was, wantS, 1e-6)
 			}
 		}
 	})
@@ -196,8 +196,8 @@ func TestTileGrad(t *testing.T) {
 				}
 				TileGrad(s, dp, stride, from, to, lo, hi, lse, delta)
 				name := fmt.Sprintf("rows %v, masked %v: ", r, masked)
-				near(t, name+"s", s, wasS, wantS, 2e-6)
-				near(t, name+"dp", dp, wasD, wantD, 2e-6)
+				matchAttention(t, name+"s", s, wasS, wantS, 2e-6)
+				matchAttention(t, name+"dp", dp, wasD, wantD, 2e-6)
 			}
 		}
 	})
@@ -242,7 +242,7 @@ func TestTileTranspose(t *testing.T) {
 						}
 					}
 					TileTranspose(dst, ds, src, ss, rows, cols, f, add)
-					near(t, fmt.Sprintf("%d by %d, add %v", rows, cols, add), dst, was, want, 1e-6)
+					matchAttention(t, fmt.Sprintf("%d by %d, add %v", rows, cols, add), dst, was, want, 1e-6)
 				}
 			}
 		}
