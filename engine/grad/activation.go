@@ -181,14 +181,20 @@ var unaryLoop par.Loop[unaryArgs]
 
 func apply(t *Tape, x *Var, f int, tangent func(*Node) *Var) *Var {
 	y := t.New(x.Shape)
+	unaryForward(y, x, f)
+	if n := t.Record(y, applyBack, x).Tangent(tangent).Again(applyAgain); n != nil {
+		n.Ints[0] = f
+	}
+	return y
+}
+
+func applyAgain(n *Node) { unaryForward(n.Out, n.In[0], n.Ints[0]) }
+
+func unaryForward(y, x *Var, f int) {
 	unaryLoop.Run(par.Pieces(x.Len(), flatGrain), unaryArgs{f: unaries[f], y: y.Data, x: x.Data}, func(a *unaryArgs, i int) {
 		lo, hi := par.Bounds(i, flatGrain, len(a.x))
 		a.f.forward(a.y[lo:hi], a.x[lo:hi])
 	})
-	if n := t.Record(y, applyBack, x).Tangent(tangent); n != nil {
-		n.Ints[0] = f
-	}
-	return y
 }
 
 func applyBack(n *Node) {
@@ -215,17 +221,22 @@ func SwiGLU(t *Tape, x *Var) *Var {
 	if x.Cols()%2 != 0 {
 		panic(fmt.Sprintf("grad: SwiGLU of %v: the last dimension is odd", x.Shape))
 	}
-	h := x.Cols() / 2
-	y := t.New(x.Shape.WithLast(h))
-	swigluLoop.Run(par.Pieces(x.Rows(), rowGrain), swigluArgs{y: y.Data, x: x.Data, rows: x.Rows(), hidden: h}, func(a *swigluArgs, i int) {
+	y := t.New(x.Shape.WithLast(x.Cols() / 2))
+	swiglu(y, x)
+	t.Record(y, swigluBack, x).Tangent(swigluTangent).Again(swigluAgain)
+	return y
+}
+
+func swigluAgain(n *Node) { swiglu(n.Out, n.In[0]) }
+
+func swiglu(y, x *Var) {
+	swigluLoop.Run(par.Pieces(x.Rows(), rowGrain), swigluArgs{y: y.Data, x: x.Data, rows: x.Rows(), hidden: y.Cols()}, func(a *swigluArgs, i int) {
 		lo, hi := par.Bounds(i, rowGrain, a.rows)
 		for r := lo; r < hi; r++ {
 			x := a.x[2*r*a.hidden : 2*(r+1)*a.hidden]
 			simd.SwiGLU(a.y[r*a.hidden:(r+1)*a.hidden], x[:a.hidden], x[a.hidden:])
 		}
 	})
-	t.Record(y, swigluBack, x).Tangent(swigluTangent)
-	return y
 }
 
 func swigluBack(n *Node) {

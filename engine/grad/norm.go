@@ -35,10 +35,19 @@ func RMSNorm(t *Tape, x, w *Var, eps float32) *Var {
 	}
 	y := t.New(x.Shape)
 	var stats []float32 // 1/rms of each row
-	if n := t.Record(y, rmsNormBack, x, w).Tangent(normTangent).PerSample(1); n != nil {
+	if n := t.Record(y, rmsNormBack, x, w).Tangent(normTangent).PerSample(1).Again(rmsNormAgain); n != nil {
 		n.Floats[0] = eps
 		stats = n.Save(0, rows)
 	}
+	rmsNorm(y, x, w, stats, eps)
+	return y
+}
+
+func rmsNormAgain(n *Node) { rmsNorm(n.Out, n.In[0], n.In[1], nil, n.Floats[0]) }
+
+// rmsNorm writes y and, if not nil, stats.
+func rmsNorm(y, x, w *Var, stats []float32, eps float32) {
+	rows, cols := x.Rows(), x.Cols()
 	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y: y.Data, x: x.Data, w: w.Data, stats: stats, rows: rows, cols: cols, eps: eps},
 		func(a *normArgs, i int) {
 			lo, hi := par.Bounds(i, rowGrain, a.rows)
@@ -49,7 +58,6 @@ func RMSNorm(t *Tape, x, w *Var, eps float32) *Var {
 				}
 			}
 		})
-	return y
 }
 
 func rmsNormBack(n *Node) {
@@ -75,10 +83,19 @@ func LayerNorm(t *Tape, x, w, b *Var, eps float32) *Var {
 	}
 	y := t.New(x.Shape)
 	var stats []float32 // mean and 1/deviation of each row
-	if n := t.Record(y, layerNormBack, x, w, b).Tangent(normTangent).PerSample(1, 2); n != nil {
+	if n := t.Record(y, layerNormBack, x, w, b).Tangent(normTangent).PerSample(1, 2).Again(layerNormAgain); n != nil {
 		n.Floats[0] = eps
 		stats = n.Save(0, 2*rows)
 	}
+	layerNorm(y, x, w, b, stats, eps)
+	return y
+}
+
+func layerNormAgain(n *Node) { layerNorm(n.Out, n.In[0], n.In[1], n.In[2], nil, n.Floats[0]) }
+
+// layerNorm writes y and, if not nil, stats.
+func layerNorm(y, x, w, b *Var, stats []float32, eps float32) {
+	rows, cols := x.Rows(), x.Cols()
 	normLoop.Run(par.Pieces(rows, rowGrain), normArgs{y.Data, x.Data, w.Data, b.Data, stats, rows, cols, eps},
 		func(a *normArgs, i int) {
 			lo, hi := par.Bounds(i, rowGrain, a.rows)
@@ -89,7 +106,6 @@ func LayerNorm(t *Tape, x, w, b *Var, eps float32) *Var {
 				}
 			}
 		})
-	return y
 }
 
 func layerNormBack(n *Node) {

@@ -51,6 +51,7 @@ func (t *Tape) BackwardPerSample(loss *Var, samples int) (*PerSample, error) {
 			return nil, err
 		}
 	}
+	t.rememberAll()
 	for _, u := range p.uses {
 		u.n.held = true
 		for i, x := range u.n.In {

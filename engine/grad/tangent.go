@@ -60,6 +60,7 @@ func (n *Node) TangentOf(y *Var) *Var { return n.Tape.sweep(y) }
 // sweep computes the tangents of all that y was computed from, and returns that
 // of y.
 func (t *Tape) sweep(y *Var) *Var {
+	t.rememberAll()
 	below := t.below(y)
 	for i, end := 0, t.n; i < end; i++ {
 		n := t.nodes[i]

@@ -53,6 +53,9 @@ type Var struct {
 	moved  bool // Data was taken over by an alias
 	held   bool // Data are kept by BackwardPerSample
 	base   *Var // what this is a view of
+
+	source    *Node // the operation that computed it
+	forgotten bool  // Data were freed and must be computed again
 }
 
 // Param is a trainable tensor with a name.
@@ -137,6 +140,7 @@ type Node struct {
 	State  any     // whatever else an operation keeps; pointers do not allocate
 
 	back     func(*Node)
+	again    func(*Node)                                      // see Again
 	tangent  func(*Node) *Var                                 // see Tangent
 	squares  func(n *Node, input int, squares []float64) bool // see Squares
 	shared   uint16                                           // bits of inputs, see PerSample
@@ -239,6 +243,7 @@ func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
 	n := t.nodes[t.n]
 	t.n++
 	*n = Node{Tape: t, Out: out, back: back}
+	out.source = n
 	copy(n.In[:], in)
 	if len(in) > maxInputs {
 		panic(fmt.Sprintf("grad: an operation with %d inputs, at most %d", len(in), maxInputs))
@@ -396,6 +401,7 @@ func (n *Node) backward() {
 	}
 	for _, x := range n.In {
 		if x.Wanted() {
+			n.remember()
 			n.back(n)
 			return
 		}

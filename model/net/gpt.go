@@ -273,15 +273,24 @@ func (m *GPT) Hidden(t *grad.Tape, tokens []int32, length int, mask attention.Ma
 func (b *Block) forward(t *grad.Tape, x *grad.Var) *grad.Var {
 	c := &b.model.Config
 	heads := layer.Heads{Query: c.Heads, KV: c.KV, Size: c.HeadSize()}
-	h := b.QKV.apply(t, b.Norm1.apply(t, x), nil)
+	// What norms and activation functions give is cheaper to compute again in
+	// the backward pass than to keep until then.
+	n := b.Norm1.apply(t, x)
+	h := b.QKV.apply(t, n, nil)
+	t.Forget(n)
 	if b.model.rotary != nil {
 		h = grad.RoPE(t, h, b.model.rotary, c.Heads+c.KV, b.pass.length)
 	}
 	h = layer.Attend(t, h, heads, b.pass.length, b.pass.mask)
 	x = b.Out.apply(t, h, x)
 
-	h = b.Up.apply(t, b.Norm2.apply(t, x), nil)
-	return b.Down.apply(t, b.activate(t, h), x)
+	n = b.Norm2.apply(t, x)
+	h = b.Up.apply(t, n, nil)
+	t.Forget(n)
+	a := b.activate(t, h)
+	y := b.Down.apply(t, a, x)
+	t.Forget(a)
+	return y
 }
 
 func (b *Block) activate(t *grad.Tape, x *grad.Var) *grad.Var {

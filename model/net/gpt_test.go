@@ -7,7 +7,6 @@ import (
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/rng"
-	"hasten/learn/loss"
 )
 
 // small returns an initialised model of each layout.
@@ -50,7 +49,7 @@ func randomTokens(n, vocab int) []int32 {
 }
 
 func lossOf(m *GPT, t *grad.Tape, tokens, targets []int32, length int) *grad.Var {
-	return loss.HeadCrossEntropy(t, m.Hidden(t, tokens, length, nil), m.Head.Var, targets, nil)
+	return grad.CrossEntropy(t, grad.Linear(t, m.Hidden(t, tokens, length, nil), m.Head.Var, nil), targets)
 }
 
 // TestGradientsAgainstDifferences compares the derivative of the loss along
