@@ -87,6 +87,7 @@ func shapes() []Conv {
 		{Batch: 1, In: 4, Out: 4, Groups: 4, D: ax(4, 2, 2, 1, 1, 0), H: ax(4, 3, 1, 1, 1, 1), W: ax(3, 3, 1, 1, 1, 1)},
 		{Batch: 1, In: 400, Out: 36, H: ax(4, 3, 1, 1, 1, 1), W: ax(4, 3, 1, 1, 1, 1)}, // several chunks of taps
 		{Batch: 1, In: 1030, Out: 8, W: ax(9, 3, 2, 1, 1, 1)},
+		{Batch: 1, In: 8, Out: 7, H: ax(80, 1, 1, 1, 0, 0), W: ax(80, 3, 1, 1, 1, 1)}, // several panels in each part of the sum
 		{Batch: 0, In: 4, Out: 4, W: ax(8, 3, 1, 1, 1, 1)},
 	}
 	return all
