@@ -62,8 +62,10 @@ func (a Axis) defaults() Axis {
 func (a Axis) check(name string) error {
 	b := a.defaults()
 	switch {
-	case b.Size < 0 || b.Before < 0 || b.After < 0:
-		return fmt.Errorf("conv: axis %s: size %d and padding %d, %d must not be negative", name, b.Size, b.Before, b.After)
+	case b.Size < 1:
+		return fmt.Errorf("conv: axis %s: size %d must be positive", name, b.Size)
+	case b.Before < 0 || b.After < 0:
+		return fmt.Errorf("conv: axis %s: padding %d, %d must not be negative", name, b.Before, b.After)
 	case b.Kernel < 1 || b.Stride < 1 || b.Dilation < 1:
 		return fmt.Errorf("conv: axis %s: kernel %d, stride %d and dilation %d must be positive", name, b.Kernel, b.Stride, b.Dilation)
 	case b.Out() == 0:

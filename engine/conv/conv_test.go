@@ -373,6 +373,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		"groups":   func(c *Conv) { c.Groups = 3 },
 		"kernel":   func(c *Conv) { c.W.Kernel = 11 },
 		"stride":   func(c *Conv) { c.W.Stride = -1 },
+		"size":     func(c *Conv) { c.W.Size = 0 },
 		"padding":  func(c *Conv) { c.W.After = -1 },
 	} {
 		c := good
