@@ -96,6 +96,33 @@ func Parts() []part.Info {
 	return all
 }
 
+// RunOptions describes the settings of a run that belong to no seam, by the
+// names --set takes.
+func RunOptions() []part.Option {
+	s := defaults()
+	all := part.Options(&s.Run)
+	for _, group := range []struct {
+		name    string
+		options any
+	}{{"data", &s.DataOptions}, {"evaluate", &s.Evaluation}, {"checkpoint", &s.Checkpoints}} {
+		for _, o := range part.Options(group.options) {
+			o.Name = group.name + "." + o.Name
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+// defaults are the settings of a recipe that sets nothing.
+func defaults() *Settings {
+	return &Settings{
+		Run:         Run{Task: "lm", Data: "gosrc", Tokenizer: "bpe:4096", Batch: 8, Accumulate: 1, Clip: 1},
+		DataOptions: DataOptions{Field: "text", Fraction: 0.05},
+		Evaluation:  Evaluation{Windows: 64},
+		Checkpoints: Checkpoints{Keep: 2},
+	}
+}
+
 var (
 	plain = []string{"task", "data", "tokenizer", "from", "batch", "accumulate", "steps", "time", "target", "clip", "seed", "threads"}
 	seams = []string{"model", "optim", "schedule", "precision", "sampler", "data", "evaluate", "checkpoint"}
@@ -115,13 +142,8 @@ func resolve(r *recipe.Recipe) (*Settings, error) {
 	if err := r.Check(plain, seams); err != nil {
 		return nil, err
 	}
-	s := &Settings{
-		Run:         Run{Task: "lm", Data: "gosrc", Tokenizer: "bpe:4096", Batch: 8, Accumulate: 1, Clip: 1},
-		DataOptions: DataOptions{Field: "text", Fraction: 0.05},
-		Evaluation:  Evaluation{Windows: 64},
-		Checkpoints: Checkpoints{Keep: 2},
-		Recipe:      r,
-	}
+	s := defaults()
+	s.Recipe = r
 	run := map[string]string{}
 	for _, key := range plain {
 		if v := r.Get(key); v != "" {
