@@ -51,8 +51,10 @@ type arrays struct {
 // canary stands where nothing may be written.
 const canary = 12345
 
-func (p problem) arrays() *arrays {
-	const padding = 3
+func (p problem) arrays() *arrays { return p.padded(3) }
+
+// padded is arrays with so many floats between the rows.
+func (p problem) padded(padding int) *arrays {
 	l := max(p.t, p.s)
 	row := (p.hq+2*p.hkv)*p.e + padding
 	oRow := p.hq*p.e + padding

@@ -76,18 +76,24 @@ func Backward(a Args, g Grads) {
 		backwardChunk(f, i%heads/f.KVHeads, i%heads%f.KVHeads, i/heads)
 	})
 	if f.chunks > 1 {
-		partialLoop.Run(f.Batch*f.Queries, f, sumPartials)
+		partialLoop.Run(par.Pieces(f.Batch*f.Queries, sumRows), f, sumPartials)
 	}
 }
 
 func (f *backwardArgs) partialSize() int { return f.Batch * f.Queries * f.Heads * f.Dim }
 
-// sumPartials adds to position i of dq what the later key ranges found.
-func sumPartials(f *backwardArgs, i int) {
+// sumRows is how many rows of dq are summed in a piece.
+const sumRows = 32
+
+// sumPartials adds to some rows of dq what the later key ranges found.
+func sumPartials(f *backwardArgs, piece int) {
 	n := f.Heads * f.Dim
-	dq := f.DQ.at(i/f.Queries, i%f.Queries, 0, 0)[:n]
-	for c := range f.chunks - 1 {
-		simd.AddTo(dq, f.partial[c*f.partialSize()+i*n:][:n])
+	first, last := par.Bounds(piece, sumRows, f.Batch*f.Queries)
+	for i := first; i < last; i++ {
+		dq := f.DQ.at(i/f.Queries, i%f.Queries, 0, 0)[:n]
+		for c := range f.chunks - 1 {
+			simd.AddTo(dq, f.partial[c*f.partialSize()+i*n:][:n])
+		}
 	}
 }
 
