@@ -96,11 +96,11 @@ func BenchmarkLinear(b *testing.B) {
 // BenchmarkFew is decoding: few rows through a Linear layer.
 func BenchmarkFew(b *testing.B) {
 	for _, form := range forms[:2] {
-		for _, m := range []int{1, 4, 8, 16, 17, 24} {
+		for _, m := range []int{1, 4, 16, 24, 32, 48, 64, 96, 128} {
 			benchMul(b, form.name, m, 1024, 1024, false, form.transB, F32)
 		}
 	}
-	for _, n := range []int{1, 4, 6, 7, 16} {
+	for _, n := range []int{1, 4, 8, 12, 16, 24} {
 		benchMul(b, "thin", 2048, n, 384, false, true, F32)
 	}
 }

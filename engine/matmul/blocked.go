@@ -12,16 +12,16 @@ import (
 //
 // The kernel keeps a tile of C in registers while k runs over a block of at
 // most blockUnits. B is first laid out so that the kernel reads it in order:
-// for each block of k, panels as wide as the tile. That is done for a slab of
-// B at a time, small enough for the outer cache, by all cores. Then C is cut
-// into tasks of whole tiles; a task takes its rows of A (laid out as well
-// where the kernel cannot read them as they are), and runs them past all its
-// panels: the rows stay in the inner caches, a panel comes in once per task.
+// for each block of k, panels as wide as the tile. All cores do that for a
+// slab of B at a time, small enough for the outer cache. Then C is cut into
+// tasks of whole tiles. A task runs its rows of A past its panels: the rows
+// stay in the inner caches, a panel comes in once per task. Float32 rows are
+// read where they lie; rounded to bf16, they are laid out once per task.
 //
 // Every element of C is the same sequence of operations whatever the slabs and
-// tasks: sums over blocks of k, in order, added up in order.
+// tasks: a sum over each block of k, in order, added up in order.
 const (
-	blockUnits = 384     // along k; a panel of 32 columns is 48 KiB
+	blockUnits = 512     // along k; a panel of 32 columns is 64 KiB
 	slabUnits  = 1 << 20 // of B at once: 4 MiB
 )
 
@@ -122,7 +122,11 @@ func (j *blocked) cut() {
 	panels := par.Pieces(width, cols)
 	side := math.Sqrt(float64(j.M) * float64(width) / float64(tasksPerCore*par.Width()))
 	side = min(side, maxTaskRows)
-	j.taskRows = evenly(par.Pieces(j.M, rows), side/float64(rows)) * rows
+	high := side
+	if !j.direct { // laying out A anew in each column of tasks is a cost
+		high = side / 2
+	}
+	j.taskRows = evenly(par.Pieces(j.M, rows), high/float64(rows)) * rows
 	j.taskPanels = evenly(panels, side*side/float64(j.taskRows*cols))
 	j.rowTasks = par.Pieces(j.M, j.taskRows)
 	j.tasks = j.rowTasks * par.Pieces(panels, j.taskPanels)

@@ -6,12 +6,13 @@ import (
 	"hasten/engine/simd"
 )
 
-// Products with few rows or few columns do not use B often enough to pay for
-// laying it out.
+// Products with few rows do not use B often enough to pay for laying it out,
+// and few columns do not fill a tile. The limits are where the ways of
+// multiplying were measured to cross.
 
 const (
-	fewRows    = 16 // of A
-	fewColumns = 6  // of B
+	fewRows    = 48 // of A
+	fewColumns = 24 // of B
 )
 
 // useDots reports whether to multiply rows by rows: B stored [N,K] and A with
@@ -33,7 +34,7 @@ type dots struct {
 var dotLoop par.Loop[dots]
 
 // dotTask is the number of multiply-adds of a task.
-const dotTask = 1 << 17
+const dotTask = 1 << 18
 
 func (a *Args) mulDots(parallel bool) {
 	d := dots{Args: *a, rows: a.M, cols: a.N}
@@ -47,9 +48,9 @@ func (a *Args) mulDots(parallel bool) {
 		d.B, d.LDB = bufB, a.K
 	}
 	if a.M <= fewRows {
-		d.cols = min(a.N, max(4, dotTask/(a.M*a.K)&^3))
+		d.cols = min(a.N, max(8, dotTask/(a.M*a.K)&^7))
 	} else {
-		d.rows = min(a.M, max(4, dotTask/(a.N*a.K)&^3))
+		d.rows = min(a.M, max(8, dotTask/(a.N*a.K)&^7))
 	}
 	d.rowTasks = par.Pieces(a.M, d.rows)
 	n := d.rowTasks * par.Pieces(a.N, d.cols)

@@ -12,7 +12,7 @@ func tilePortable(m, n, k int, a []float32, rsa, csa int, b []float32, ldb int, 
 	checkTile(m, n, k, a, rsa, csa, b, ldb, 4, len(c), ldc)
 	for i := 0; i < m; i += 4 {
 		var s [4][4]float32
-		if rows := min(4, m-i); rows == 4 {
+		if rows := min(4, m-i); rows == 4 && k > 0 {
 			sum4x4(&s, k, a[i*rsa:], rsa, csa, b, ldb)
 		} else {
 			for r := range rows {
