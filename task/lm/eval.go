@@ -94,10 +94,13 @@ func openTokens(m *Model, o EvalOptions) (*store.Tokens, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.Data == "gosrc" {
-		return d.Valid, d.Close, nil
+	if o.Data != "gosrc" {
+		return d.Train, d.Close, nil
 	}
-	return d.Train, d.Close, nil
+	if d.Valid == nil {
+		return nil, nil, errors.Join(errors.New("gosrc has no validation files"), d.Close())
+	}
+	return d.Valid, d.Close, nil
 }
 
 // meanLoss is the mean cross-entropy of a model over all windows of a sampler

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"hasten/data/token"
@@ -88,12 +87,6 @@ func saveRecipe(dir string, r *recipe.Recipe) error {
 		_, err := w.Write(r.TOML())
 		return err
 	})
-}
-
-// exists tells whether a file is there.
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // fromHF is the shape of a model as net has it.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"hasten/data/sample"
 	"hasten/data/source"
@@ -13,6 +14,7 @@ import (
 	"hasten/data/token"
 	"hasten/engine/grad"
 	"hasten/engine/memory"
+	"hasten/engine/part"
 	"hasten/learn/loop"
 	"hasten/model/attention"
 	"hasten/model/net"
@@ -33,7 +35,11 @@ type Job struct {
 
 // NewJob reads the data, trains or opens the tokenizer, and builds the model.
 // note is told what is being done, and may be nil.
-func NewJob(s *Settings, note func(string)) (*Job, error) {
+func NewJob(s *Settings, note func(string)) (*Job, error) { return newJob(s, "", note) }
+
+// newJob is NewJob with the path of the tokenizer that the run has already, or
+// "".
+func newJob(s *Settings, tokenizer string, note func(string)) (*Job, error) {
 	if note == nil {
 		note = func(string) {}
 	}
@@ -42,12 +48,11 @@ func NewJob(s *Settings, note func(string)) (*Job, error) {
 	if err := j.openModel(arena); err != nil {
 		return nil, err
 	}
-	if err := j.openData(note); err != nil {
+	if err := j.openData(tokenizer, note); err != nil {
 		return nil, err
 	}
 	if err := j.build(arena); err != nil {
-		j.Close()
-		return nil, err
+		return nil, errors.Join(err, j.Close())
 	}
 	return j, nil
 }
@@ -60,7 +65,8 @@ func (j *Job) Close() error {
 	return j.Data.Close()
 }
 
-// openModel opens the model the run starts from, if it names one.
+// openModel opens the model the run starts from, if it names one. Its shape then
+// replaces the recipe's.
 func (j *Job) openModel(arena *memory.Arena) error {
 	if j.From == "" {
 		return nil
@@ -69,13 +75,14 @@ func (j *Job) openModel(arena *memory.Arena) error {
 	if err != nil {
 		return err
 	}
-	j.Model, j.Tokenizer = m.GPT, m.Tokenizer
 	m.Recompute = j.Settings.Model.Recompute
+	j.Model, j.Tokenizer, j.Settings.Model = m.GPT, m.Tokenizer, &m.Config
+	j.Recipe.Replace(net.Parts.Seam, m.Arch, part.Values(&m.Config))
 	return nil
 }
 
 // openData opens the corpus, settles the tokenizer, and gets the tokens.
-func (j *Job) openData(note func(string)) error {
+func (j *Job) openData(tokenizer string, note func(string)) error {
 	if j.DataOptions.tokenIDs() {
 		return j.openTokenIDs()
 	}
@@ -89,13 +96,17 @@ func (j *Job) openData(note func(string)) error {
 		return err
 	}
 	defer corpus.Close()
-	if j.Tokenizer == nil {
-		if j.From != "" {
-			return fmt.Errorf("%s has no tokenizer.json: give token ids as data (data.format=u16)", j.From)
-		}
-		if j.Tokenizer, err = openTokenizer(j.Run.Tokenizer, corpus, note); err != nil {
-			return err
-		}
+	switch {
+	case j.Tokenizer != nil:
+	case j.From != "":
+		err = fmt.Errorf("%s has no tokenizer.json: give token ids as data (data.format=u16)", j.From)
+	case tokenizer != "":
+		j.Tokenizer, err = token.Open(tokenizer)
+	default:
+		j.Tokenizer, err = openTokenizer(j.Run.Tokenizer, corpus, note)
+	}
+	if err != nil {
+		return err
 	}
 	note("reading and tokenising " + corpus.Name())
 	j.Data, err = loadTokens(corpus, j.Tokenizer)
@@ -150,14 +161,17 @@ func (j *Job) build(arena *memory.Arena) error {
 			return fmt.Errorf("validation: %w", err)
 		}
 	}
+	if j.valid == nil && j.Target > 0 {
+		return errors.New("a target needs validation data: set data.valid or data.fraction")
+	}
 	j.loader = sample.NewLoader(train, 2)
 	j.tape = grad.NewTape(arena)
 	j.Loop = &loop.Loop{
-		Task:      &Task{Model: j.Model, Batches: &loaded{loader: j.loader}},
+		Task:      &Task{Model: j.Model, Batches: &loaded{loader: j.loader, batch: int64(j.Batch), epoch: train.Epoch()}},
 		Optimizer: j.Optimizer, Schedule: j.Schedule, Policy: j.Precision,
 		Budget:     loop.Budget{Steps: j.Steps, Time: j.Time, Target: j.Target},
 		Accumulate: j.Accumulate, Clip: j.Clip,
-		EvaluateEvery: j.Evaluation.Every, CheckpointEvery: j.Checkpoints.Every,
+		EvaluateEvery: j.Evaluation.Every, CheckpointEvery: j.Checkpoints.Every, CheckpointTime: j.Checkpoints.Time,
 		Arena: arena, Seed: uint64(j.Seed),
 	}
 	if j.valid != nil {
@@ -174,18 +188,30 @@ func (j *Job) windows(t *store.Tokens, order sample.Order) (*sample.Windows, err
 	return w, err
 }
 
-// loaded turns what the loader prepares into batches of the task.
+// loaded turns what the loader prepares into batches of the task. The samplers
+// have no end; an epoch is as many windows as the data holds side by side, in
+// whichever order they are drawn, and ends before the batch that would begin
+// after them.
 type loaded struct {
 	loader *sample.Loader[sample.Batch]
 	masks  maskMaker
+
+	batch, epoch int64 // windows in each
+	next         int64 // number of the next batch
+	ended        int64 // epochs whose end has been told
 }
 
 // Next returns the next batch of the loader.
 func (l *loaded) Next() (Batch, error) {
+	if ended := l.next * l.batch / l.epoch; ended > l.ended {
+		l.ended = ended
+		return Batch{}, io.EOF
+	}
 	b, err := l.loader.Next()
 	if err != nil {
 		return Batch{}, err
 	}
+	l.next++
 	return l.masks.batch(b)
 }
 
@@ -198,6 +224,8 @@ func (l *loaded) Seek(p json.RawMessage) error {
 	if err := json.Unmarshal(p, &s); err != nil {
 		return fmt.Errorf("the position in the data: %w", err)
 	}
+	l.next = s.Next
+	l.ended = max(s.Next-1, 0) * l.batch / l.epoch // as the batch before found it
 	return l.loader.Restore(s)
 }
 

@@ -11,15 +11,17 @@ import (
 	"hasten/model/net"
 )
 
-// Sampling says how the next token is drawn from the logits.
+// Sampling says how the next token is drawn from the logits: by the softmax of
+// logits/Temperature, cut to the TopK most likely tokens, of these to those that
+// MinP leaves, and of these to those that TopP needs.
 type Sampling struct {
-	Tokens      int     // how many to draw
+	Tokens      int     // how many to draw, at most
 	Temperature float64 // divides the logits; 0: always the most likely token
 	TopK        int     // draw among the K most likely; 0: among all
-	TopP        float64 // draw among the fewest tokens whose probabilities sum to P; 0 or 1: among all
 	MinP        float64 // leave out tokens less likely than MinP times the most likely
+	TopP        float64 // draw among the fewest tokens whose probabilities sum to P; 0 or 1: among all
 	Seed        uint64
-	Stop        int32 // token that ends the text; below 0: none
+	Stop        int32 // token that ends the text and is not part of it; below 0: none
 }
 
 // Validate checks the ranges.
@@ -104,7 +106,7 @@ func (p *picker) pick(logits []float32) int32 {
 		c[i] = candidate{int32(i), math.Exp(float64(x-logits[top]) / p.Temperature)}
 	}
 	if p.TopK > 0 || p.TopP > 0 && p.TopP < 1 || p.MinP > 0 {
-		slices.SortStableFunc(c, func(a, b candidate) int { return cmp.Compare(b.p, a.p) })
+		slices.SortFunc(c, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.p, a.p), cmp.Compare(a.id, b.id)) })
 		c = p.cut(c)
 	}
 	var sum float64

@@ -1,6 +1,8 @@
 package lm
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -46,13 +48,16 @@ type Evaluation struct {
 	Windows int `set:"windows" range:"[1,inf)" help:"windows of the context's length, evenly spread over the validation data"`
 }
 
-// Checkpoints says when a run is saved.
+// Checkpoints says when a run is saved: besides, it is when it ends or is
+// interrupted.
 type Checkpoints struct {
-	Every int `set:"every" range:"[0,inf)" help:"steps between checkpoints; 0: only at the end or when interrupted"`
-	Keep  int `set:"keep" range:"[1,inf)" help:"checkpoints to keep"`
+	Every int           `set:"every" range:"[0,inf)" help:"steps between checkpoints; 0: by time alone"`
+	Time  time.Duration `set:"time" range:"[0,inf)" help:"training time between checkpoints; 0: by steps alone"`
+	Keep  int           `set:"keep" range:"[1,inf)" help:"checkpoints to keep"`
 }
 
-// Settings is a recipe made definite.
+// Settings is a recipe made definite. It serves one run, whose state its parts
+// hold.
 type Settings struct {
 	Run
 	DataOptions DataOptions
@@ -101,17 +106,17 @@ func Parts() []part.Info {
 func RunOptions() []part.Option {
 	s := defaults()
 	all := part.Options(&s.Run)
-	for _, group := range []struct {
-		name    string
-		options any
-	}{{"data", &s.DataOptions}, {"evaluate", &s.Evaluation}, {"checkpoint", &s.Checkpoints}} {
-		for _, o := range part.Options(group.options) {
-			o.Name = group.name + "." + o.Name
+	for _, g := range s.groups() {
+		for _, o := range part.Options(g.options) {
+			o.Name = g.name + "." + o.Name
 			all = append(all, o)
 		}
 	}
 	return all
 }
+
+// seams are the settings that name a part.
+var seams = []string{net.Parts.Seam, optim.Parts.Seam, schedule.Parts.Seam, precision.Parts.Seam, orders.Seam}
 
 // defaults are the settings of a recipe that sets nothing.
 func defaults() *Settings {
@@ -119,72 +124,86 @@ func defaults() *Settings {
 		Run:         Run{Task: "lm", Data: "gosrc", Tokenizer: "bpe:4096", Batch: 8, Accumulate: 1, Clip: 1},
 		DataOptions: DataOptions{Field: "text", Fraction: 0.05},
 		Evaluation:  Evaluation{Windows: 64},
-		Checkpoints: Checkpoints{Keep: 2},
+		Checkpoints: Checkpoints{Time: 5 * time.Minute, Keep: 2},
 	}
 }
 
-var (
-	plain = []string{"task", "data", "tokenizer", "from", "batch", "accumulate", "steps", "time", "target", "clip", "seed", "threads"}
-	seams = []string{"model", "optim", "schedule", "precision", "sampler", "data", "evaluate", "checkpoint"}
-)
+// group is a set of settings under a common name.
+type group struct {
+	name    string
+	options any
+}
+
+// groups are those of s.
+func (s *Settings) groups() []group {
+	return []group{{"data", &s.DataOptions}, {"evaluate", &s.Evaluation}, {"checkpoint", &s.Checkpoints}}
+}
 
 // Resolve makes a recipe definite: it fills in defaults and checks every
 // setting, and every pair of settings that must agree, before anything runs.
 func Resolve(r *recipe.Recipe) (*Settings, error) {
-	s, err := resolve(r.Clone())
-	if err != nil {
+	s := defaults()
+	s.Recipe = r.Clone()
+	if err := s.resolve(); err != nil {
 		return nil, fmt.Errorf("recipe %s: %w", r.Name, err)
 	}
 	return s, nil
 }
 
-func resolve(r *recipe.Recipe) (*Settings, error) {
-	if err := r.Check(plain, seams); err != nil {
-		return nil, err
-	}
-	s := defaults()
-	s.Recipe = r
+// resolve reads the recipe, and writes every setting into it.
+func (s *Settings) resolve() error {
+	r := s.Recipe
+	var plain, groups []string
 	run := map[string]string{}
-	for _, key := range plain {
-		if v := r.Get(key); v != "" {
-			run[key] = v
+	for _, o := range part.Options(&s.Run) {
+		plain = append(plain, o.Name)
+		if v := r.Get(o.Name); v != "" {
+			run[o.Name] = v
 		}
+	}
+	for _, g := range s.groups() {
+		groups = append(groups, g.name)
+	}
+	if err := r.Check(plain, seams, groups); err != nil {
+		return err
 	}
 	if err := part.Apply(&s.Run, run); err != nil {
-		return nil, err
+		return err
 	}
-	for seam, options := range map[string]any{"data": &s.DataOptions, "evaluate": &s.Evaluation, "checkpoint": &s.Checkpoints} {
-		if err := part.Apply(options, r.Options(seam)); err != nil {
-			return nil, fmt.Errorf("%s: %w", seam, err)
+	for key, v := range part.Values(&s.Run) {
+		r.Put(key, v)
+	}
+	for _, g := range s.groups() {
+		if err := part.Apply(g.options, r.Options(g.name)); err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
 		}
-	}
-	var err error
-	if s.Model, err = build(r, &net.Parts); err != nil {
-		return nil, err
-	}
-	if s.Optimizer, err = build(r, &optim.Parts); err != nil {
-		return nil, err
-	}
-	if s.Schedule, err = build(r, &schedule.Parts); err != nil {
-		return nil, err
-	}
-	if s.Precision, err = build(r, &precision.Parts); err != nil {
-		return nil, err
+		for key, v := range part.Values(g.options) {
+			r.Put(g.name+"."+key, v)
+		}
 	}
 	order, err := build(r, &orders)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Order = order(uint64(s.Seed))
-	return s, s.settle()
+	if s.Model, err = build(r, &net.Parts); err != nil {
+		return err
+	}
+	if s.Optimizer, err = build(r, &optim.Parts); err != nil {
+		return err
+	}
+	if s.Schedule, err = build(r, &schedule.Parts); err != nil {
+		return err
+	}
+	if s.Precision, err = build(r, &precision.Parts); err != nil {
+		return err
+	}
+	return s.agree()
 }
 
 // build builds the part of a seam and writes all its options into the recipe.
 func build[T any](r *recipe.Recipe, table *part.Table[T]) (T, error) {
-	name := r.Get(table.Seam)
-	if name == "" {
-		name = table.Parts[0].Name
-	}
+	name := cmp.Or(r.Get(table.Seam), table.Parts[0].Name)
 	v, err := table.Build(name, r.Options(table.Seam))
 	if err == nil {
 		r.Replace(table.Seam, name, part.Values(v))
@@ -192,24 +211,15 @@ func build[T any](r *recipe.Recipe, table *part.Table[T]) (T, error) {
 	return v, err
 }
 
-// settle checks what must agree and writes the plain settings down.
-func (s *Settings) settle() error {
-	if s.Steps == 0 && s.Time == 0 && s.Target == 0 {
-		return fmt.Errorf("the run would never end: set steps, time or target")
-	}
-	if s.DataOptions.tokenIDs() && s.From == "" {
+// agree checks settings that bear on each other.
+func (s *Settings) agree() error {
+	switch {
+	case s.Steps == 0 && s.Time == 0 && s.Target == 0:
+		return errors.New("the run would never end: set steps, time or target")
+	case s.DataOptions.tokenIDs() && s.From == "":
 		return fmt.Errorf("data.format=%s: raw tokens need a model that knows their vocabulary; set from=DIR", s.DataOptions.Format)
-	}
-	for key, v := range part.Values(&s.Run) {
-		s.Recipe.Set(key + "=" + v)
-	}
-	for seam, options := range map[string]any{"evaluate": &s.Evaluation, "checkpoint": &s.Checkpoints} {
-		for key, v := range part.Values(options) {
-			s.Recipe.Set(seam + "." + key + "=" + v)
-		}
-	}
-	for key, v := range part.Values(&s.DataOptions) {
-		s.Recipe.Set("data." + key + "=" + v)
+	case s.DataOptions.tokenIDs() && s.DataOptions.Packed:
+		return errors.New("data.packed=true: raw tokens do not tell where documents begin")
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ type Batch struct {
 
 // Batches gives the batches of training, in an order that a seed fixes.
 type Batches interface {
-	// Next returns the next batch, which stays valid until the next call.
+	// Next returns the next batch, which stays valid until the next call. It
+	// returns io.EOF where an epoch ends; the call after goes on.
 	Next() (Batch, error)
 	// Position and Seek keep the place for a checkpoint.
 	Position() (json.RawMessage, error)

@@ -7,12 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"hasten/engine/atomicfile"
 	"hasten/engine/memory"
+	"hasten/engine/part"
 	"hasten/learn/loop"
 	"hasten/learn/track"
+	"hasten/model/format/hf"
+	"hasten/model/net"
 	"hasten/task/recipe"
 )
 
@@ -38,19 +42,20 @@ type Watcher interface {
 type Outcome struct {
 	Dir         string
 	Last        track.Record // the last evaluation
-	Interrupted bool         // the context was cancelled; a checkpoint was saved
-	Memory      memory.Usage
-	Job         *Job // closed; the model is as trained
+	Interrupted bool         // the context was cancelled before the budget was used up
+	Memory      memory.Usage // of the run and of the process's workspace; PeakTotal is the sum of their peaks
+	Job         *Job         // closed; the model is as trained
 }
 
-// ErrExists is the error of a new run in a directory that holds one already.
-var ErrExists = errors.New("holds a training run already")
+// ErrExists is the error of a new run in a directory that holds a model already.
+var ErrExists = errors.New("holds a model or a training run already")
 
 // checkpointDir is the folder of checkpoints in a model directory.
 const checkpointDir = "checkpoints"
 
 // Train carries out a run and writes its model directory. Cancelling the
-// context ends it in good order, with a checkpoint.
+// context ends it in good order, with a checkpoint. When it fails, the error
+// names the newest checkpoint, if there is one.
 func Train(ctx context.Context, s *Settings, o TrainOptions) (out Outcome, err error) {
 	if o.Watch == nil {
 		o.Watch = silent{}
@@ -64,12 +69,23 @@ func Train(ctx context.Context, s *Settings, o TrainOptions) (out Outcome, err e
 		return out, err
 	}
 	defer lock.Release()
-	if _, err := os.Stat(filepath.Join(o.Dir, recipeFile)); err == nil && !o.Resume {
-		return out, fmt.Errorf("%s %w: add --resume to go on with it, or name another --out", o.Dir, ErrExists)
+	if err := errors.Join(atomicfile.Sweep(o.Dir), atomicfile.Sweep(filepath.Join(o.Dir, checkpointDir))); err != nil {
+		return out, err
+	}
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(o.Dir, name))
+		return err == nil
+	}
+	if !o.Resume && (has(recipeFile) || has(hf.ConfigName)) {
+		return out, fmt.Errorf("%s %w: add --resume to go on with a run, or name another --out", o.Dir, ErrExists)
+	}
+	tokenizer := ""
+	if o.Resume && has(tokenizerFile) {
+		tokenizer = filepath.Join(o.Dir, tokenizerFile)
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(s.width()))
 
-	j, err := NewJob(s, o.Watch.Note)
+	j, err := newJob(s, tokenizer, o.Watch.Note)
 	if err != nil {
 		return out, err
 	}
@@ -80,22 +96,24 @@ func Train(ctx context.Context, s *Settings, o TrainOptions) (out Outcome, err e
 		return out, err
 	}
 	o.Watch.Begin(j)
-	err = j.Loop.Run(ctx)
-	out.Last, out.Memory = r.last, j.Loop.Arena.Usage()
-	err = errors.Join(err, r.log.Close(), drawCurve(o.Dir, filepath.Base(o.Dir)))
-	if err != nil {
+	if err := r.train(ctx); err != nil {
 		return out, fmt.Errorf("%w%s", err, r.savedNote())
 	}
-	out.Interrupted = ctx.Err() != nil && j.Loop.State.Progress < 1
-	if out.Interrupted || j.Checkpoints.Every > 0 {
-		if err := r.save(&j.Loop.State); err != nil {
-			return out, err
-		}
+	out.Last, out.Memory = r.last, usage(j.Loop.Arena)
+	out.Interrupted = ctx.Err() != nil && !j.Loop.Finished()
+	return out, nil
+}
+
+// usage is what an arena and that of the process hold.
+func usage(a *memory.Arena) memory.Usage {
+	u, p := a.Usage(), memory.Default.Usage()
+	for _, k := range memory.Kinds() {
+		u.Live[k] += p.Live[k]
+		u.Peak[k] += p.Peak[k]
 	}
-	if out.Interrupted {
-		return out, nil
-	}
-	return out, Save(o.Dir, j.Model, j.Tokenizer)
+	u.LiveTotal += p.LiveTotal
+	u.PeakTotal += p.PeakTotal
+	return u
 }
 
 // run is a training run under way.
@@ -115,8 +133,13 @@ func newRun(j *Job, o TrainOptions) (*run, error) {
 	if err := j.Loop.Start(); err != nil {
 		return nil, err
 	}
-	if err := r.resume(o.Resume); err != nil {
+	if err := os.MkdirAll(filepath.Join(r.dir, checkpointDir), 0o777); err != nil {
 		return nil, err
+	}
+	if o.Resume {
+		if err := r.resume(); err != nil {
+			return nil, err
+		}
 	}
 	if j.Tokenizer != nil {
 		if err := saveTokenizer(o.Dir, j.Tokenizer); err != nil {
@@ -140,20 +163,32 @@ func newRun(j *Job, o TrainOptions) (*run, error) {
 	return r, nil
 }
 
+// train runs the loop and writes what is left of it.
+func (r *run) train(ctx context.Context) error {
+	err := r.Loop.Run(ctx)
+	logged := errors.Join(r.log.Close(), drawCurve(r.dir, filepath.Base(r.dir)))
+	if err == nil { // else that comes first
+		err = logged
+	}
+	if err == nil {
+		err = r.save(&r.Loop.State)
+	}
+	if err == nil && (ctx.Err() == nil || r.Loop.Finished()) {
+		err = Save(r.dir, r.Model, r.Tokenizer)
+	}
+	return err
+}
+
 // resume restores the newest good checkpoint.
-func (r *run) resume(asked bool) error {
-	dir := filepath.Join(r.dir, checkpointDir)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+func (r *run) resume() error {
+	if err := r.checkModel(); err != nil {
 		return err
 	}
-	if !asked {
-		return nil
-	}
-	path, torn, err := atomicfile.Newest(dir)
+	path, torn, err := atomicfile.Newest(filepath.Join(r.dir, checkpointDir))
 	for _, t := range torn {
 		r.watch.Note("skipped: " + t.String())
 	}
-	if errors.Is(err, atomicfile.ErrNone) {
+	if errors.Is(err, atomicfile.ErrNone) && len(torn) == 0 {
 		r.watch.Note("no checkpoint yet: the run begins anew")
 		return nil
 	}
@@ -163,8 +198,34 @@ func (r *run) resume(asked bool) error {
 	if err := r.Loop.Restore(path); err != nil {
 		return err
 	}
-	r.saved = r.Loop.State.Step
-	r.watch.Resumed(&r.Loop.State)
+	s := &r.Loop.State
+	r.saved = s.Step
+	if s.ValLoss > 0 && r.valid != nil {
+		r.last = r.evaluation(s)
+	}
+	r.watch.Resumed(s)
+	return nil
+}
+
+// checkModel makes sure that the model is the one the run began with, where the
+// sizes of its tensors would not tell.
+func (r *run) checkModel() error {
+	began, err := ResumeRecipe(r.dir)
+	if err != nil {
+		return err
+	}
+	keys := []string{"tokenizer", net.Parts.Seam}
+	for option := range part.Values(&r.Model.Config) {
+		if option != "recompute" { // changes no result
+			keys = append(keys, net.Parts.Seam+"."+option)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if was, is := began.Get(key), r.Recipe.Get(key); was != "" && was != is {
+			return fmt.Errorf("the run in %s has %s=%s, not %s: it goes on with the model it began with, another one needs another --out", r.dir, key, was, is)
+		}
+	}
 	return nil
 }
 
@@ -191,11 +252,17 @@ func (r *run) stepped(s *loop.State) error {
 }
 
 func (r *run) evaluated(s *loop.State) error {
-	r.last = r.record(s)
-	r.last.ValLoss = s.ValLoss
-	r.last.BitsPerByte = r.Data.Valid.BitsPerByte(s.ValLoss)
+	r.last = r.evaluation(s)
 	r.watch.Evaluated(r.last)
 	return r.log.Log(r.last)
+}
+
+// evaluation is what the state says of the last evaluation.
+func (r *run) evaluation(s *loop.State) track.Record {
+	e := r.record(s)
+	e.ValLoss = s.ValLoss
+	e.BitsPerByte = r.Data.Valid.BitsPerByte(s.ValLoss)
+	return e
 }
 
 // record is what the state says of the last step.
@@ -214,7 +281,7 @@ func (r *run) save(s *loop.State) error {
 	dir := filepath.Join(r.dir, checkpointDir)
 	path := filepath.Join(dir, fmt.Sprintf("step-%08d", s.Step))
 	if err := atomicfile.WriteDir(path, r.Loop.Save); err != nil {
-		return fmt.Errorf("the checkpoint of step %d was not saved: %w%s", s.Step, err, r.savedNote())
+		return fmt.Errorf("the checkpoint of step %d was not saved: %w", s.Step, err)
 	}
 	r.saved = s.Step
 	r.watch.Checkpoint(s)

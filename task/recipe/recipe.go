@@ -16,14 +16,17 @@ package recipe
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -32,14 +35,22 @@ import (
 // a seam, "optim.lr" one of its options, "batch" a plain setting.
 type Recipe struct {
 	Name     string // where it came from: a file or a built-in name
-	settings map[string]string
+	settings map[string]setting
+}
+
+// setting is a value in text form.
+type setting struct {
+	text string
+	line int // of the file it comes from; 0: none
 }
 
 //go:embed builtin/*.toml
 var builtin embed.FS
 
-// maxSize is the largest recipe file that is read.
-const maxSize = 1 << 20
+// maxSize is the largest recipe that is read, in bytes. The time that the TOML
+// library takes grows with the third power of the nesting; this bounds it to a
+// few seconds.
+const maxSize = 16 << 10
 
 // Builtin lists the built-in recipes by name.
 func Builtin() []string {
@@ -75,57 +86,99 @@ func Open(name string) (*Recipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recipe %s: %w", name, err)
 	}
-	if len(text) > maxSize {
-		return nil, fmt.Errorf("recipe %s: larger than %d bytes; is it a recipe?", name, maxSize)
-	}
 	return Parse(name, text)
 }
 
 // Parse reads the text of a recipe; name is used in errors.
 func Parse(name string, text []byte) (*Recipe, error) {
-	var tree map[string]any
-	if err := toml.Unmarshal(text, &tree); err != nil {
-		if p, ok := err.(toml.ParseError); ok {
-			return nil, fmt.Errorf("recipe %s, line %d: %s", name, p.Position.Line, p.Message)
-		}
-		return nil, fmt.Errorf("recipe %s: %w", name, err)
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("recipe %s: larger than %d bytes; is it a recipe?", name, maxSize)
 	}
-	r := &Recipe{Name: name, settings: map[string]string{}}
-	for key, value := range tree {
-		section, ok := value.(map[string]any)
-		if !ok {
-			if err := r.put(key, value); err != nil {
-				return nil, err
-			}
-			continue
+	r := &Recipe{Name: name, settings: map[string]setting{}}
+	var tree map[string]toml.Primitive
+	meta, err := toml.Decode(string(text), &tree)
+	var p toml.ParseError
+	if errors.As(err, &p) {
+		err = fmt.Errorf("line %d: %.200s", p.Position.Line, strings.ReplaceAll(p.Message, "\n", " ")) // it quotes the text
+	}
+	for _, key := range slices.Sorted(maps.Keys(tree)) {
+		if err == nil {
+			err = r.read(&meta, tree[key], key)
 		}
-		for option, value := range section {
-			full := key + "." + option
-			if option == "use" {
-				full = key
-			}
-			if err := r.put(full, value); err != nil {
-				return nil, err
-			}
-		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("recipe %s: %w", name, err)
 	}
 	return r, nil
 }
 
-func (r *Recipe) put(key string, value any) error {
+// read reads the value of a key: a setting, or a section of them.
+func (r *Recipe) read(meta *toml.MetaData, value toml.Primitive, path ...string) error {
+	var section map[string]toml.Primitive
+	if meta.PrimitiveDecode(value, &section) == nil && section != nil {
+		for _, name := range slices.Sorted(maps.Keys(section)) {
+			if err := r.read(meta, section[name], append(path, name)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// The library tells a line only with an error.
+	var refused toml.ParseError
+	errors.As(meta.PrimitiveDecode(value, refusal{}), &refused)
+	line := refused.Position.Line
+
+	key, err := join(path...)
+	if err != nil {
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	var v any
+	if err := meta.PrimitiveDecode(value, &v); err != nil {
+		return err
+	}
+	text, ok := format(v)
+	if !ok {
+		return fmt.Errorf("line %d: %s: no setting takes a value of this kind; want text, a number, true or false", line, key)
+	}
+	r.settings[key] = setting{text, line}
+	return nil
+}
+
+// refusal is a value that cannot be decoded.
+type refusal struct{}
+
+// UnmarshalTOML fails.
+func (refusal) UnmarshalTOML(any) error { return errors.New("refused") }
+
+// format is the text form of the values that a setting can have.
+func format(value any) (text string, ok bool) {
 	switch v := value.(type) {
 	case string:
-		r.settings[key] = v
+		return v, true
 	case int64:
-		r.settings[key] = strconv.FormatInt(v, 10)
+		return strconv.FormatInt(v, 10), true
 	case float64:
-		r.settings[key] = strconv.FormatFloat(v, 'g', -1, 64)
+		return strconv.FormatFloat(v, 'g', -1, 64), true
 	case bool:
-		r.settings[key] = strconv.FormatBool(v)
-	default:
-		return fmt.Errorf("recipe %s: %s has a value of a kind that no setting takes (%T); want text, a number, true or false", r.Name, key, value)
+		return strconv.FormatBool(v), true
 	}
-	return nil
+	return "", false
+}
+
+// join makes the name of a setting from that of its seam and its own.
+func join(path ...string) (string, error) {
+	for _, name := range path {
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+			return "", fmt.Errorf("%.100q cannot be the name of a setting", name)
+		}
+	}
+	if len(path) == 2 && path[1] == "use" {
+		path = path[:1]
+	}
+	if len(path) > 2 {
+		return "", fmt.Errorf("%.100s: settings have at most two names", strings.Join(path, "."))
+	}
+	return strings.Join(path, "."), nil
 }
 
 // Set makes changes, each written key=value, those of parts before those of
@@ -134,47 +187,50 @@ func (r *Recipe) Set(assignments ...string) error {
 	type change struct{ key, value string }
 	var parts, options []change
 	for _, a := range assignments {
-		key, value, ok := strings.Cut(a, "=")
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		if !ok || key == "" || strings.Count(key, ".") > 1 || strings.HasPrefix(key, ".") || strings.HasSuffix(key, ".") {
-			return fmt.Errorf("--set %s: want seam=part, seam.option=value or setting=value", a)
-		}
-		if strings.Contains(key, ".") {
-			options = append(options, change{key, value})
-		} else {
-			parts = append(parts, change{key, value})
+		name, value, ok := strings.Cut(a, "=")
+		key, err := join(strings.Split(strings.TrimSpace(name), ".")...)
+		switch {
+		case !ok || err != nil:
+			return fmt.Errorf("--set %.100q: want seam=part, seam.option=value or setting=value", a)
+		case !utf8.ValidString(value):
+			return fmt.Errorf("--set %.100q: the value is not UTF-8", a)
+		case strings.Contains(key, "."):
+			options = append(options, change{key, strings.TrimSpace(value)})
+		default:
+			parts = append(parts, change{key, strings.TrimSpace(value)})
 		}
 	}
 	for _, c := range parts {
-		if r.settings[c.key] != c.value {
-			for option := range r.Options(c.key) {
-				delete(r.settings, c.key+"."+option)
-			}
+		if r.Get(c.key) != c.value {
+			r.drop(c.key)
 		}
-		r.settings[c.key] = c.value
+		r.Put(c.key, c.value)
 	}
 	for _, c := range options {
-		r.settings[c.key] = c.value
+		r.Put(c.key, c.value)
 	}
 	return nil
 }
 
-// Get is a setting's text, or "" when it is not there.
-func (r *Recipe) Get(key string) string { return r.settings[key] }
+// Put sets one setting, by its dotted name, and leaves all others as they are.
+func (r *Recipe) Put(key, value string) { r.settings[key] = setting{text: value} }
 
-// Default sets what is not set yet.
-func (r *Recipe) Default(key, value string) {
-	if _, ok := r.settings[key]; !ok {
-		r.settings[key] = value
+// drop forgets the options of a seam.
+func (r *Recipe) drop(seam string) {
+	for option := range r.Options(seam) {
+		delete(r.settings, seam+"."+option)
 	}
 }
+
+// Get is a setting's text, or "" when it is not there.
+func (r *Recipe) Get(key string) string { return r.settings[key].text }
 
 // Options are the options given to a seam, without its name.
 func (r *Recipe) Options(seam string) map[string]string {
 	m := map[string]string{}
 	for k, v := range r.settings {
 		if option, ok := strings.CutPrefix(k, seam+"."); ok {
-			m[option] = v
+			m[option] = v.text
 		}
 	}
 	return m
@@ -183,55 +239,46 @@ func (r *Recipe) Options(seam string) map[string]string {
 // Replace sets the part and all options of a seam, to write down what it was
 // resolved to.
 func (r *Recipe) Replace(seam, name string, options map[string]string) {
-	for k := range r.Options(seam) {
-		delete(r.settings, seam+"."+k)
-	}
-	r.settings[seam] = name
+	r.drop(seam)
+	r.Put(seam, name)
 	for k, v := range options {
-		r.settings[seam+"."+k] = v
+		r.Put(seam+"."+k, v)
 	}
 }
 
-// Check reports the first setting that is neither among the plain ones nor of
-// one of the seams.
-func (r *Recipe) Check(plain, seams []string) error {
-	for _, key := range r.keys() {
-		seam, _, isOption := strings.Cut(key, ".")
-		if slices.Contains(seams, seam) || !isOption && slices.Contains(plain, key) {
+// Check reports the first setting that there is not. plain are the settings
+// without options, seams those that name a part, which has options, and groups
+// those that are nothing but options.
+func (r *Recipe) Check(plain, seams, groups []string) error {
+	for _, key := range slices.Sorted(maps.Keys(r.settings)) {
+		first, _, isOption := strings.Cut(key, ".")
+		if slices.Contains(seams, first) || slices.Contains(groups, first) && isOption || slices.Contains(plain, first) && !isOption {
 			continue
 		}
-		known := append(slices.Clone(plain), seams...)
+		where := ""
+		if line := r.settings[key].line; line > 0 {
+			where = fmt.Sprintf("line %d: ", line)
+		}
+		known := slices.Concat(plain, seams)
+		for _, g := range groups {
+			known = append(known, g+".…")
+		}
 		slices.Sort(known)
-		return fmt.Errorf("recipe %s: %s: no such setting; there is %s", r.Name, key, strings.Join(known, ", "))
+		return fmt.Errorf("%s%s: no such setting; there is %s", where, key, strings.Join(known, ", "))
 	}
 	return nil
 }
 
-func (r *Recipe) keys() []string {
-	keys := make([]string, 0, len(r.settings))
-	for k := range r.settings {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 // Clone returns a copy that can be changed apart.
-func (r *Recipe) Clone() *Recipe {
-	c := &Recipe{Name: r.Name, settings: map[string]string{}}
-	for k, v := range r.settings {
-		c.settings[k] = v
-	}
-	return c
-}
+func (r *Recipe) Clone() *Recipe { return &Recipe{r.Name, maps.Clone(r.settings)} }
 
 // TOML writes the recipe; Parse reads it back to the same settings.
 func (r *Recipe) TOML() []byte {
 	tree := map[string]any{}
-	for _, key := range r.keys() {
+	for key, s := range r.settings {
 		seam, option, isOption := strings.Cut(key, ".")
 		if !isOption && len(r.Options(key)) == 0 {
-			tree[key] = literal(r.settings[key])
+			tree[key] = literal(s.text)
 			continue
 		}
 		section, ok := tree[seam].(map[string]any)
@@ -242,7 +289,7 @@ func (r *Recipe) TOML() []byte {
 		if !isOption {
 			option = "use"
 		}
-		section[option] = literal(r.settings[key])
+		section[option] = literal(s.text)
 	}
 	var b bytes.Buffer
 	if err := toml.NewEncoder(&b).Encode(tree); err != nil {
