@@ -16,7 +16,8 @@ import (
 // slab of B at a time, small enough for the outer cache. Then C is cut into
 // tasks of whole tiles. A task runs its rows of A past its panels: the rows
 // stay in the inner caches, a panel comes in once per task. Float32 rows are
-// read where they lie; rounded to bf16, they are laid out once per task.
+// read where they lie, but for a few strides; rounded to bf16, they are laid
+// out once per task.
 //
 // Every element of C is the same sequence of operations whatever the slabs and
 // tasks: a sum over each block of k, in order, added up in order.
@@ -90,7 +91,7 @@ func kernels(f Format) *simd.Gemm {
 func (a *Args) mulBlocked(parallel bool) {
 	g := kernels(a.Format)
 	j := blocked{Args: *a, gemm: g, blocks: blocksOf(a.K, g.Per)}
-	j.direct = a.Format == F32
+	j.direct = a.Format == F32 && !(a.TransA && a.LDA%badStride == 0)
 	if a.Packed != nil {
 		j.slab = a.Packed.slab
 		j.cut()
@@ -100,7 +101,11 @@ func (a *Args) mulBlocked(parallel bool) {
 	cols := g.Cols
 	full := j.blocks.size / g.Per
 	width := min(a.N, max(cols, slabUnits/full/cols*cols)) // columns of a slab
-	depth := min(j.blocks.count, max(1, slabUnits/full/width))
+	widest := width
+	if a.TransA { // the slab's rows of A are to stay near as well, for all its columns
+		widest = max(width, a.M)
+	}
+	depth := min(j.blocks.count, max(1, slabUnits/full/widest)) // its blocks of k
 	buf := memory.Default.Dirty(memory.Workspace, depth*full*par.Pieces(width, cols)*cols)
 	for lo := 0; lo < a.N; lo += width {
 		for first := 0; first < j.blocks.count; first += depth {
@@ -112,6 +117,10 @@ func (a *Args) mulBlocked(parallel bool) {
 	}
 	memory.Default.Free(memory.Workspace, buf)
 }
+
+// badStride: rows of A stored [K,M] this many floats apart begin at the same
+// few places of the caches, and a block of k of them drives itself out.
+const badStride = 1024
 
 // cut chooses the tasks for the slab: blocks of C about as high as they are
 // wide, so that what a task reads is used often once it is near, and enough of
