@@ -52,7 +52,7 @@ const (
 // Both sides compute in float32, in different orders.
 const (
 	lossTolerance  = 1e-5 // absolute, of the mean over all windows
-	curveTolerance = 1e-4 // relative, of each training step
+	curveTolerance = 2e-5 // relative, of each training step
 )
 
 // models are the layouts that are compared.
