@@ -208,20 +208,21 @@ class Positions:
     sin: torch.Tensor
 
 
+EMBEDDING = {"llama": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight"}
+
+
 class GPT(nn.Module):
     def __init__(self, s):
         super().__init__()
         self.shape = s
         if s.arch == "llama":
             self.model = LlamaTrunk(s)
-            self.trunk, self.embedding = [self.model], [self.model.embed_tokens]  # in lists: not modules twice
         else:
             self.transformer = GPT2Trunk(s)
-            self.trunk, self.embedding = [self.transformer], [self.transformer.wte]
         self.lm_head = nn.Linear(s.dim, s.vocab, bias=False)
         self.initialise()
         if s.tied:
-            self.lm_head.weight = self.embedding[0].weight
+            self.lm_head.weight = self.get_parameter(EMBEDDING[s.arch])
         size = s.dim // s.heads
         angles = torch.outer(torch.arange(s.ctx).float(), s.theta ** (-torch.arange(0, size, 2).float() / size))
         angles = torch.cat((angles, angles), dim=-1)
@@ -239,7 +240,8 @@ class GPT(nn.Module):
     def forward(self, tokens, targets):
         """Mean cross-entropy in nats. tokens, targets: [B, T]."""
         T, p = tokens.shape[1], self.positions
-        x = self.trunk[0](tokens, Positions(p.hidden[:T, :T], p.cos[:T], p.sin[:T]))
+        trunk = self.model if self.shape.arch == "llama" else self.transformer
+        x = trunk(tokens, Positions(p.hidden[:T, :T], p.cos[:T], p.sin[:T]))
         return F.cross_entropy(self.lm_head(x).view(-1, self.shape.vocab), targets.reshape(-1))
 
 
@@ -273,6 +275,8 @@ def windows(tokens, starts, length):
 
 
 def bench(a):
+    if a.precision == "int8":
+        raise ValueError("training is in f32 or bf16")
     model = GPT(shape_of(a))
     optimizer = adamw(model, 3e-4)
     tokens = torch.randint(0, a.vocab, (a.batch, a.ctx))
@@ -420,7 +424,7 @@ def load(directory):
         t = file[name] if name in file else file[name.split(".", 1)[1]]
         state[name] = t.t() if transposed(name) else t
     if shape.tied:
-        state["lm_head.weight"] = next(iter(state.values()))  # the embedding comes first
+        state["lm_head.weight"] = state[EMBEDDING[shape.arch]]
     model.load_state_dict(state)
     return model
 
@@ -490,63 +494,75 @@ def shape_of(a):
                  a.activation if a.arch == "gpt2" else "", a.biased)
 
 
-def parser():
-    p = argparse.ArgumentParser(description="A GPT in plain PyTorch, to measure hasten beside.")
-    modes = p.add_subparsers(dest="mode", required=True)
-    add = lambda q, name, default, text, **more: q.add_argument("--" + name, default=default, type=type(default), help=text, **more)
-
-    def mode(run, text, shape=False, data=False, steps=False):
-        q = modes.add_parser(run.__name__, help=text)
-        q.set_defaults(run=run)
-        add(q, "threads", os.cpu_count(), "threads")
-        add(q, "seed", 0, "seed of all random numbers")
-        if shape:
-            add(q, "arch", "gpt2", "layout", choices=("gpt2", "llama"))
-            for name, default in (("layers", 6), ("heads", 6), ("kv", 0), ("dim", 384), ("hidden", 0), ("vocab", 4096)):
-                add(q, name, default, "0: the usual" if default == 0 else "size")
-            add(q, "eps", 1e-5, "added to the variance in norms")
-            add(q, "theta", 1e4, "base of the rotary angles")
-            add(q, "activation", "gelu_new", "of GPT-2", choices=tuple(ACTIVATIONS))
-            q.add_argument("--untied", action="store_true", help="an output layer of its own")
-            q.add_argument("--biased", action="store_true", help="Llama with biases in attention")
-        if data:
-            q.add_argument("--model", required=True, help="model directory")
-            q.add_argument("--tokens", required=True, help="file of token ids")
-        if shape or data:
-            add(q, "ctx", 256, "tokens in a sequence")
-            add(q, "dtype", "u8", "of the token ids", choices=("u8", "u16", "i32"))
-        if steps:
-            add(q, "batch", 8, "sequences in a step")
-            add(q, "steps", 8, "steps")
-            add(q, "lr", 1e-3, "learning rate")
-        return q
-
-    q = mode(bench, "time training steps", shape=True, steps=True)
-    add(q, "precision", "f32", "bf16: with autocast", choices=("f32", "bf16"))
-    q = mode(train, "train for a number of seconds", shape=True, steps=True)
-    q.add_argument("--train", required=True, help="file of token ids")
-    q.add_argument("--val", required=True, help="file of token ids")
-    add(q, "seconds", 600.0, "of training, evaluations not counted")
-    add(q, "warmup", 50, "steps over which the rate rises")
-    add(q, "windows", 64, "of validation, evenly spread")
-    mode(loss, "loss of a model", data=True)
-    mode(curve, "losses of training steps", data=True, steps=True)
-    q = mode(write, "write a random model", shape=True)
-    q.add_argument("--model", required=True, help="directory to write to")
-    add(q, "store", "F32", "number format", choices=tuple(FORMATS))
-    q.add_argument("--bare", action="store_true", help="names without the prefix of the network")
-    q = mode(matmul, "time a matrix product")
-    add(q, "n", 1024, "size of the square matrices")
-    add(q, "form", "nn", "a@b, a@b.T or a.T@b", choices=("nn", "nt", "tn"))
-    add(q, "precision", "f32", "number format", choices=("f32", "bf16", "int8"))
-    mode(version, "show versions")
-    mode(many, "carry out commands from standard input")
-    return p
-
-
 def many(a):
     for line in sys.stdin:
         yield list(carry_out(json.loads(line)))
+
+
+SHAPE = "arch layers heads kv dim hidden ctx vocab eps theta activation untied biased "
+
+MODES = (
+    (bench, "time training steps", SHAPE + "batch steps precision"),
+    (train, "train for a number of seconds", SHAPE + "batch train val dtype seconds lr warmup windows"),
+    (loss, "mean loss of a model", "model tokens dtype ctx"),
+    (curve, "losses of AdamW steps from a model", "model tokens dtype ctx batch steps lr"),
+    (write, "write a random model", SHAPE + "model store bare"),
+    (matmul, "time the product of two square matrices", "n form precision"),
+    (version, "show versions", ""),
+    (many, "carry out commands from standard input", ""),
+)
+
+# Every flag: its default (a type: there is none), what it means, and, where they are few, its values.
+FLAGS = {
+    "threads": (os.cpu_count(), "threads"),
+    "seed": (0, "seed of all random numbers"),
+    "arch": ("gpt2", "layout of the model", ("gpt2", "llama")),
+    "layers": (6, "transformer blocks"),
+    "heads": (6, "query heads"),
+    "kv": (0, "key and value heads; 0: as many as heads"),
+    "dim": (384, "width of the residual stream"),
+    "hidden": (0, "width of the feed-forward layer; 0: the usual for dim"),
+    "ctx": (256, "tokens in a sequence"),
+    "vocab": (4096, "size of the vocabulary"),
+    "eps": (1e-5, "added to the variance in norms"),
+    "theta": (1e4, "base of the rotary angles"),
+    "activation": ("gelu_new", "of GPT-2", tuple(ACTIVATIONS)),
+    "untied": (False, "give the output layer weights of its own"),
+    "biased": (False, "give Llama's products of attention biases"),
+    "batch": (8, "sequences in a step"),
+    "steps": (8, "training steps"),
+    "precision": ("f32", "number format; int8 is for products only", ("f32", "bf16", "int8")),
+    "train": (str, "file of token ids to train on"),
+    "val": (str, "file of token ids to evaluate on"),
+    "tokens": (str, "file of token ids"),
+    "dtype": ("u8", "format of token ids", ("u8", "u16", "i32")),
+    "seconds": (600.0, "of training, evaluations not counted"),
+    "lr": (1e-3, "learning rate"),
+    "warmup": (50, "steps over which the learning rate rises"),
+    "windows": (64, "windows of an evaluation, evenly spread"),
+    "model": (str, "model directory"),
+    "store": ("F32", "number format of the file", tuple(FORMATS)),
+    "bare": (False, "leave the prefix of the network out of names"),
+    "n": (1024, "rows and columns"),
+    "form": ("nn", "a@b, a@b.T or a.T@b", ("nn", "nt", "tn")),
+}
+
+
+def parser():
+    p = argparse.ArgumentParser(description="A GPT in plain PyTorch, to measure hasten beside.")
+    modes = p.add_subparsers(dest="mode", required=True)
+    for run, text, flags in MODES:
+        q = modes.add_parser(run.__name__, help=text)
+        q.set_defaults(run=run)
+        for name in ["threads", "seed"] + flags.split():
+            default, text, *choices = FLAGS[name]
+            if default is False:
+                q.add_argument("--" + name, action="store_true", help=text)
+            elif isinstance(default, type):
+                q.add_argument("--" + name, type=default, required=True, help=text)
+            else:
+                q.add_argument("--" + name, type=type(default), default=default, choices=choices[0] if choices else None, help=text)
+    return p
 
 
 def carry_out(arguments):
