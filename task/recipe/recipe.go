@@ -29,6 +29,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
+
+	"hasten/engine/part"
 )
 
 // Recipe is settings by dotted name, each in text form: "optim" is the part of
@@ -251,20 +253,23 @@ func (r *Recipe) Replace(seam, name string, options map[string]string) {
 // those that are nothing but options.
 func (r *Recipe) Check(plain, seams, groups []string) error {
 	for _, key := range slices.Sorted(maps.Keys(r.settings)) {
-		first, _, isOption := strings.Cut(key, ".")
-		if slices.Contains(seams, first) || slices.Contains(groups, first) && isOption || slices.Contains(plain, first) && !isOption {
+		name, _, isOption := strings.Cut(key, ".")
+		known := slices.Concat(plain, seams)
+		if isOption {
+			known = slices.Concat(seams, groups)
+		}
+		if slices.Contains(known, name) {
 			continue
 		}
 		where := ""
 		if line := r.settings[key].line; line > 0 {
 			where = fmt.Sprintf("line %d: ", line)
 		}
-		known := slices.Concat(plain, seams)
-		for _, g := range groups {
-			known = append(known, g+".…")
+		if slices.Contains(groups, name) {
+			return fmt.Errorf("%s%s: a group of settings; want one of them, %s.NAME", where, key, name)
 		}
 		slices.Sort(known)
-		return fmt.Errorf("%s%s: no such setting; there is %s", where, key, strings.Join(known, ", "))
+		return fmt.Errorf("%s%s: no such setting; %s", where, key, part.Instead(name, known))
 	}
 	return nil
 }

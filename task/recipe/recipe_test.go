@@ -179,10 +179,10 @@ func TestCheck(t *testing.T) {
 	for text, want := range map[string]string{
 		"batch = 1\ndata.field = 2\noptim.x = 3\nevaluate.every = 4": "",
 		"[data]\nuse = \"x\"\n[optim]\nuse = \"y\"":                  "",
-		"batch = 1\nbetch = 2":                                       "line 2: betch: no such setting; there is batch, data, data.…, evaluate.…, optim",
-		"[batch]\nx = 2":                                             "line 2: batch.x: no such setting",
-		"\nevaluate = 2":                                             "line 2: evaluate: no such setting",
-		"[optm]\n\nlr = 2":                                           "line 3: optm.lr: no such setting",
+		"batch = 1\nbetch = 2":                                       "line 2: betch: no such setting; did you mean batch? (there is batch, data, optim)",
+		"[batch]\nx = 2":                                             "line 2: batch.x: no such setting; there is data, evaluate, optim",
+		"\nevaluate = 2":                                             "line 2: evaluate: a group of settings",
+		"[optm]\n\nlr = 2":                                           "line 3: optm.lr: no such setting; did you mean optim?",
 	} {
 		err := parse(t, text).Check(plain, seams, groups)
 		if (want == "") != (err == nil) || err != nil && !strings.HasPrefix(err.Error(), want) {
