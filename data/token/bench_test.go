@@ -5,16 +5,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
+
+	"hasten/data/source"
 )
 
 // goSource is up to 32 MB of the Go toolchain's own source.
 func goSource(b *testing.B) (docs [][]byte, size int64) {
 	b.Helper()
-	root := filepath.Join(runtime.GOROOT(), "src")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	root, err := source.FindGo()
+	if err != nil {
+		b.Skip("no Go source: ", err)
+	}
+	err = filepath.WalkDir(filepath.Join(root, "src"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || size > 32e6 {
 			return err
 		}

@@ -53,7 +53,7 @@ func Acquire(dir string) (*Lock, error) {
 // describe is the owner as the lock file names it.
 func describe(content []byte) string {
 	if line := bytes.TrimSpace(content); len(line) > 0 {
-		return fmt.Sprintf("%s", line)
+		return string(line)
 	}
 	return "another process" // which has locked the file and not yet written to it
 }

@@ -82,9 +82,9 @@ type State struct {
 // Hook is called at an event. An error ends the run at once.
 type Hook func(s *State) error
 
-// Stop is returned by a hook to end the run in good order, after the step
+// ErrStop is returned by a hook to end the run in good order, after the step
 // under way.
-var Stop = errors.New("stop training")
+var ErrStop = errors.New("stop training")
 
 // Budget says when a run ends: at the first of its limits that is reached. A
 // run of so many steps comes out the same, bit for bit, every time; one of so
@@ -121,7 +121,7 @@ type Loop struct {
 	tape     *grad.Tape
 	norms    *optim.Norms
 	started  bool
-	stopping bool          // a hook has said Stop
+	stopping bool          // a hook has said ErrStop
 	saved    time.Duration // State.Trained at the last checkpoint
 }
 
@@ -131,7 +131,7 @@ func (l *Loop) On(e Event, h Hook) { l.hooks[e] = append(l.hooks[e], h) }
 func (l *Loop) fire(e Event) error {
 	for _, h := range l.hooks[e] {
 		err := h(&l.State)
-		if errors.Is(err, Stop) {
+		if errors.Is(err, ErrStop) {
 			l.stopping = true
 		} else if err != nil {
 			return err
@@ -169,7 +169,7 @@ func (l *Loop) Start() error {
 }
 
 // Run trains until the budget is used up, the context ends, or a hook says
-// Stop; these three return nil, after whole steps. State tells how far it came.
+// ErrStop; these three return nil, after whole steps. State tells how far it came.
 func (l *Loop) Run(ctx context.Context) error {
 	if err := l.Start(); err != nil {
 		return err

@@ -260,7 +260,7 @@ func TestBudget(t *testing.T) {
 		{"stop", loop.Budget{}, func(l *loop.Loop) {
 			l.On(loop.AfterLoss, func(s *loop.State) error {
 				if s.Step == 2 {
-					return fmt.Errorf("enough: %w", loop.Stop)
+					return fmt.Errorf("enough: %w", loop.ErrStop)
 				}
 				return nil
 			})

@@ -28,7 +28,7 @@ const (
 // recipeContext is the context of hasten's default recipe, and maxContext the
 // longest of either side, in tokens.
 const (
-	recipeContext = 256
+	recipeContext = 128
 	maxContext    = 256
 )
 
