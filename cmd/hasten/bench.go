@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,7 @@ func benchGPT() *cobra.Command {
 	threads := f.Int("threads", 0, "threads; 0: one for each core")
 	precision := f.String("precision", "f32", "f32 or bf16")
 	recompute := f.Bool("recompute", false, "keep no activations inside a block")
-	asJSON := addJSON(c)
+	f.Bool("json", true, "print JSON on standard output; this command always does")
 	c.RunE = func(*cobra.Command, []string) error {
 		config, err := net.Parts.Build(*arch, nil)
 		if err != nil {
@@ -55,12 +56,9 @@ func benchGPT() *cobra.Command {
 		if err != nil {
 			return usageError{err}
 		}
-		if *asJSON {
-			return printJSON(r)
-		}
-		fmt.Printf("%.0f tokens/s, %.1f ms a step (median of %d), %.0f %% of the f32 peak of %d threads\n", r.TokensPerS, r.StepMS, *steps, 100*r.PeakShare, r.Threads)
-		fmt.Printf("%d parameters, %.0f MiB of buffers at most, %.0f MiB of process memory\n", r.Params, r.ArenaPeakMiB, r.RSSMiB)
-		return nil
+		fmt.Fprintf(os.Stderr, "%.0f tokens/s, %.1f ms a step (median of %d), %.0f %% of the f32 peak of %d threads\n", r.TokensPerS, r.StepMS, *steps, 100*r.PeakShare, r.Threads)
+		fmt.Fprintf(os.Stderr, "%d parameters, %.0f MiB of buffers at most, %.0f MiB of process memory\n", r.Params, r.ArenaPeakMiB, r.RSSMiB)
+		return printJSON(r)
 	}
 	return c
 }
