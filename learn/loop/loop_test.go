@@ -183,6 +183,27 @@ func TestState(t *testing.T) {
 	}
 }
 
+// TestRandomNumbers holds that the numbers drawn on the tape are others in every
+// step, go on through its batches, and depend on the seed.
+func TestRandomNumbers(t *testing.T) {
+	seen := map[rng.Stream]bool{}
+	for _, seed := range []uint64{7, 8} {
+		l, _ := newLoop(3)
+		l.Accumulate, l.Seed = 2, seed
+		l.On(loop.BeforeForward, func(s *loop.State) error {
+			if seen[s.Tape.Rand] {
+				t.Errorf("seed %d, step %d: numbers come again", seed, s.Step)
+			}
+			seen[s.Tape.Rand] = true
+			return nil
+		})
+		run(t, l)
+	}
+	if len(seen) != 12 {
+		t.Errorf("%d places in random streams, want 12", len(seen))
+	}
+}
+
 // TestHooksChangeTheStep weighs batches, replaces the rate and the scale, and
 // compares with the arithmetic of plain gradient descent.
 func TestHooksChangeTheStep(t *testing.T) {

@@ -94,6 +94,7 @@ type watcher struct {
 	silent
 	begin      func(j *Job)
 	step       func(s *loop.State)
+	evaluated  func(r track.Record)
 	checkpoint func(s *loop.State)
 	notes      []string
 }
@@ -109,6 +110,12 @@ func (w *watcher) Begin(j *Job) {
 func (w *watcher) Step(s *loop.State) {
 	if w.step != nil {
 		w.step(s)
+	}
+}
+
+func (w *watcher) Evaluated(r track.Record) {
+	if w.evaluated != nil {
+		w.evaluated(r)
 	}
 }
 

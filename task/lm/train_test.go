@@ -13,11 +13,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hasten/engine/atomicfile"
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/learn/loop"
+	"hasten/learn/track"
 	"hasten/model/net"
 )
 
@@ -302,6 +304,39 @@ func TestDiverged(t *testing.T) {
 					t.Fatalf("%s was saved with %v in %s", path, f, p.Name)
 				}
 			}
+		}
+	}
+}
+
+// TestEvaluations holds when a run is evaluated: as often as it is told, else
+// about twenty times, and at its end.
+func TestEvaluations(t *testing.T) {
+	text := write(t, "text.txt", corpus(1, 4000))
+	steps := func(every, to int) (all []int64) {
+		for s := every; s < to; s += every {
+			all = append(all, int64(s))
+		}
+		return append(all, int64(to))
+	}
+	for _, c := range []struct {
+		changes []string
+		want    []int64
+	}{
+		{[]string{"steps=10", "evaluate.every=4"}, steps(4, 10)},
+		{[]string{"steps=10", "evaluate.every=0"}, steps(1, 10)},
+		{[]string{"steps=70", "evaluate.every=0"}, steps(3, 70)},
+		{[]string{"steps=0", "time=10h", "evaluate.every=0"}, steps(4, 100)[1:]}, // once the pace is known: a little over 6 minutes a step
+	} {
+		var at []int64
+		w := watcher{
+			begin: func(j *Job) {
+				j.Loop.On(loop.BeforeStep, func(s *loop.State) error { s.Trained += 6 * time.Minute; return nil })
+			},
+			evaluated: func(r track.Record) { at = append(at, r.Step) },
+		}
+		finish(t, settings(t, text, append(c.changes, "checkpoint.every=0", "checkpoint.time=0s")...), TrainOptions{Dir: t.TempDir(), Watch: &w})
+		if !slices.Equal(at, c.want) {
+			t.Errorf("%v: evaluated after steps %v, want %v", c.changes, at, c.want)
 		}
 	}
 }
