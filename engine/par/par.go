@@ -184,9 +184,13 @@ type pool struct {
 	started atomic.Int64
 }
 
+// invitations is how many may wait unanswered. Each holds on to its job, so the
+// number bounds the jobs that a lagging worker keeps from being used again.
+const invitations = 64
+
 // invite asks a worker to help with j; it reports false when the queue is full.
 func (p *pool) invite(j *job) bool {
-	p.once.Do(func() { p.calls = make(chan *job, 1024) })
+	p.once.Do(func() { p.calls = make(chan *job, invitations) })
 	if want := int64(Width() - 1); p.started.Load() < want {
 		p.mu.Lock()
 		for p.started.Load() < want {

@@ -11,7 +11,7 @@ func ExpSum(dst, x []float32, shift float32) float32 {
 	x = prefix(x, len(dst))
 	var sum float64
 	for len(dst) > sumBlock {
-		sum += float64(vec.expSum(dst[:sumBlock], x, shift))
+		sum += float64(vec.expSum(dst[:sumBlock], x[:sumBlock], shift))
 		dst, x = dst[sumBlock:], x[sumBlock:]
 	}
 	return float32(sum + float64(vec.expSum(dst, x, shift)))
