@@ -255,6 +255,8 @@ def adamw(model, lr):
 
 
 def step(model, optimizer, tokens, targets, precision="f32"):
+    if precision not in ("f32", "bf16"):
+        raise ValueError(f"training in {precision}: want f32 or bf16")
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
         loss = model(tokens, targets)
     optimizer.zero_grad(set_to_none=True)
@@ -275,8 +277,6 @@ def windows(tokens, starts, length):
 
 
 def bench(a):
-    if a.precision == "int8":
-        raise ValueError("training is in f32 or bf16")
     model = GPT(shape_of(a))
     optimizer = adamw(model, 3e-4)
     tokens = torch.randint(0, a.vocab, (a.batch, a.ctx))
@@ -297,7 +297,7 @@ def bench(a):
 
 def train(a):
     """The learning rate rises over the first steps and falls along a cosine to a tenth, by the
-    share of a.seconds spent; evaluations are not charged."""
+    share of a.seconds spent. Evaluations are not charged, and are in float32."""
     data, valid = read_tokens(a.train, a.dtype), read_tokens(a.val, a.dtype)
     model = GPT(shape_of(a))
     optimizer = adamw(model, a.lr)
@@ -310,7 +310,7 @@ def train(a):
         for group in optimizer.param_groups:
             group["lr"] = a.lr * min(1.0, (taken + 1) / a.warmup) * cosine
         starts = torch.randint(0, len(data) - a.ctx - 1, (a.batch,), generator=draws)
-        loss = step(model, optimizer, *windows(data, starts, a.ctx))
+        loss = step(model, optimizer, *windows(data, starts, a.ctx), a.precision)
         taken += 1
         spent += time.perf_counter() - begin
         if spent - evaluated > a.seconds / 20 or spent >= a.seconds:
@@ -503,7 +503,7 @@ SHAPE = "arch layers heads kv dim hidden ctx vocab eps theta activation untied b
 
 MODES = (
     (bench, "time training steps", SHAPE + "batch steps precision"),
-    (train, "train for a number of seconds", SHAPE + "batch train val dtype seconds lr warmup windows"),
+    (train, "train for a number of seconds", SHAPE + "batch train val dtype seconds lr warmup windows precision"),
     (loss, "mean loss of a model", "model tokens dtype ctx"),
     (curve, "losses of AdamW steps from a model", "model tokens dtype ctx batch steps lr"),
     (write, "write a random model", SHAPE + "model store bare"),

@@ -93,11 +93,11 @@ already are not made again, so an interrupted search goes on.`,
 	}
 	f := c.Flags()
 	var o qualityOptions
-	only := f.String("only", "", "regular expression: search only the cells whose name it matches")
+	only := f.String("only", "", "regular expression: search only the cells whose name it matches, such as lr=0.001$")
 	list := f.Bool("list", false, "list the cells and stop")
 	f.Float64Var(&o.Search, "seconds", 180, "training seconds of a run of the search")
 	f.Float64Var(&o.Final, "final", 600, "training seconds of the best cell")
-	f.DurationVar(&o.Time, "time", defaultTime, "training time of hasten")
+	f.DurationVar(&o.Time, "time", 0, "training time of hasten; 0: the recipe's")
 	f.IntSliceVar(&o.Seeds, "seeds", []int{1, 2, 3}, "seeds of hasten's runs")
 	f.IntVar(&o.Tokens, "valid-tokens", 1<<16, "validation tokens of an evaluation, of either side")
 	threads := f.Int("threads", 0, "threads of both; 0: one for each core")
@@ -114,8 +114,15 @@ already are not made again, so an interrupted search goes on.`,
 			}
 			return nil
 		}
-		if o.Search <= 0 || o.Final <= 0 || o.Time <= 0 || o.Tokens < maxContext {
-			return fmt.Errorf("--seconds, --final and --time must be above 0, --valid-tokens at least %d", maxContext)
+		if o.Recipe, err = defaultRecipe(); err != nil {
+			return err
+		}
+		if o.Time == 0 {
+			o.Time = o.Recipe.Time
+		}
+		const fewest = 4096 // tokens: sixteen windows of the longest context in the grid
+		if o.Search <= 0 || o.Final <= 0 || o.Time <= 0 || o.Tokens < fewest {
+			return fmt.Errorf("--seconds, --final and --time must be above 0, --valid-tokens at least %d", fewest)
 		}
 		s, err := newSides(c.Context(), *binary, *threads)
 		if err != nil {

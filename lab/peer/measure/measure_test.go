@@ -145,10 +145,10 @@ func TestFill(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := &journal{path: quality}
-	final := training{Role: roleFinal, Cell: grid()[1], Budget: 600}
+	final := training{Role: roleFinal, Cell: grid()[2], Budget: 600}
 	for _, r := range []*record{
 		{Host: testHost()},
-		{Run: &training{Role: roleSearch, Cell: grid()[1], Budget: 180}, Points: []point{{180, 2.5}}},
+		{Run: &training{Role: roleSearch, Cell: grid()[2], Budget: 180}, Points: []point{{180, 2.5}}},
 		{Run: &final, Points: []point{{300, 2.25}, {600, 2}}},
 		{Run: &training{Role: roleHasten, Hasten: "v1", Seed: 1, Budget: 120}, Points: []point{{1, 1}}},
 		{Run: &training{Role: roleHasten, Hasten: "v2", Seed: 1, Budget: 120}, Points: []point{{50, 2.1}, {60, 2}, {120, 1.5}}},
@@ -169,7 +169,7 @@ func TestFill(t *testing.T) {
 		"before\n<!-- speed -->\n", "<!-- end of speed -->\nbetween\n<!-- quality -->\n", "<!-- end of quality -->\nafter\n",
 		"| gpt | 30 | 10 | tokens/s | **3.00×** (2.00–4.00) | 10 : 40 | 4.00× |\n",
 		"| gemm | – | – | GFLOP/s | not measured: no int8 | | |\n",
-		"| 4 × 128, 128, 16, 0.001 | 180 | 2.5000 |\n",
+		"| 4 × 128, 128, 16, 0.001, f32 | 180 | 2.5000 |\n",
 		"| seed 1 | 120 | 1.5000 | 60.0 | **10.0×** |\n",
 		"| seed 3 | 120 | 2.1000 | not reached | – |\n",
 		"| median | | | 60.0 | **10.0×** |\n",

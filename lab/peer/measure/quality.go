@@ -16,21 +16,18 @@ import (
 	"time"
 
 	"hasten/task/lm"
+	"hasten/task/recipe"
 )
 
-// tokenizer is what both sides' text is cut by: that of hasten's default
-// recipe, and defaultTime is its time.
-const (
-	tokenizer   = "bpe:4096"
-	defaultTime = 2 * time.Minute
-)
-
-// recipeContext is the context of hasten's default recipe, and maxContext the
-// longest of either side, in tokens.
-const (
-	recipeContext = 128
-	maxContext    = 256
-)
+// defaultRecipe is what `hasten train` trains: its time, its tokenizer, which
+// cuts the peer's text too, and its context.
+func defaultRecipe() (*lm.Settings, error) {
+	r, err := recipe.Open("gpt")
+	if err != nil {
+		return nil, err
+	}
+	return lm.Resolve(r)
+}
 
 // cell is a model of the peer and its learning rate. Its layout is Llama's, as
 // is that of hasten's default recipe.
@@ -41,18 +38,37 @@ type cell struct {
 	Ctx    int     `json:"ctx"`
 	Batch  int     `json:"batch"`
 	LR     float64 `json:"lr"`
+	BF16   bool    `json:"bf16,omitempty"` // bfloat16 products, by autocast; else float32
 }
 
 func (c cell) String() string {
-	return fmt.Sprintf("%dx%d,ctx=%d,batch=%d,lr=%g", c.Layers, c.Dim, c.Ctx, c.Batch, c.LR)
+	s := fmt.Sprintf("%dx%d,ctx=%d,batch=%d,lr=%g", c.Layers, c.Dim, c.Ctx, c.Batch, c.LR)
+	if c.BF16 {
+		s += ",bf16"
+	}
+	return s
+}
+
+// precision is the name of the cell's number format.
+func (c cell) precision() string {
+	if c.BF16 {
+		return "bf16"
+	}
+	return "f32"
 }
 
 // grid lists the cells that the peer may choose from.
 func grid() []cell {
 	var all []cell
-	for _, c := range []cell{{4, 4, 128, 128, 16, 0}, {4, 4, 256, 128, 16, 0}, {6, 6, 384, 256, 8, 0}} {
+	for _, c := range []cell{
+		{Layers: 4, Heads: 4, Dim: 128, Ctx: 128, Batch: 16},
+		{Layers: 4, Heads: 4, Dim: 256, Ctx: 128, Batch: 16},
+		{Layers: 6, Heads: 6, Dim: 384, Ctx: 256, Batch: 8},
+	} {
 		for _, c.LR = range []float64{5e-4, 1e-3, 2e-3} {
-			all = append(all, c)
+			for _, c.BF16 = range []bool{false, true} {
+				all = append(all, c)
+			}
 		}
 	}
 	return all
@@ -60,6 +76,7 @@ func grid() []cell {
 
 // qualityOptions say what is trained, and for how long.
 type qualityOptions struct {
+	Recipe        *lm.Settings // hasten's
 	Cells         []cell
 	Search, Final float64 // training seconds of the peer
 	Time          time.Duration
@@ -139,7 +156,7 @@ func measureQuality(ctx context.Context, s *sides, o qualityOptions) ([]*record,
 	if err != nil {
 		return nil, err
 	}
-	data, err := s.tokenize(ctx)
+	data, err := s.tokenize(ctx, o.Recipe.Tokenizer)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +177,7 @@ func measureQuality(ctx context.Context, s *sides, o qualityOptions) ([]*record,
 	records = append(records, r)
 	for _, seed := range o.Seeds {
 		t := training{Role: roleHasten, Hasten: h.Hasten, Seed: seed, Budget: o.Time.Seconds(), Tokens: o.Tokens}
-		r, err := j.run(t, func() ([]point, error) { return s.trainHasten(ctx, t) })
+		r, err := j.run(t, func() ([]point, error) { return s.trainHasten(ctx, t, o.Recipe.Model.Ctx) })
 		if err != nil {
 			return nil, err
 		}
@@ -170,7 +187,7 @@ func measureQuality(ctx context.Context, s *sides, o qualityOptions) ([]*record,
 }
 
 // tokenize writes the token ids that the peer reads.
-func (s *sides) tokenize(ctx context.Context) (t lm.Tokenized, err error) {
+func (s *sides) tokenize(ctx context.Context, tokenizer string) (t lm.Tokenized, err error) {
 	out, err := s.run(ctx, "data", "tokenize", "--tokenizer", tokenizer, "--out", filepath.Join(s.dir, "tokens"))
 	if err != nil {
 		return t, err
@@ -188,7 +205,7 @@ func (s *sides) tokenize(ctx context.Context) (t lm.Tokenized, err error) {
 func (s *sides) trainPeer(ctx context.Context, t training, data lm.Tokenized) ([]point, error) {
 	c := t.Cell
 	args := []string{"train", "--arch", "llama", "--train", data.Train.Path, "--val", data.Valid.Path, "--dtype", data.DType,
-		"--seconds", fmt.Sprint(t.Budget), "--lr", fmt.Sprint(c.LR)}
+		"--seconds", fmt.Sprint(t.Budget), "--lr", fmt.Sprint(c.LR), "--precision", c.precision()}
 	for _, n := range []struct {
 		flag  string
 		value int
@@ -217,11 +234,11 @@ func (s *sides) trainPeer(ctx context.Context, t training, data lm.Tokenized) ([
 }
 
 // trainHasten trains hasten's default recipe.
-func (s *sides) trainHasten(ctx context.Context, t training) ([]point, error) {
+func (s *sides) trainHasten(ctx context.Context, t training, context int) ([]point, error) {
 	dir := filepath.Join(s.dir, fmt.Sprintf("seed-%d", t.Seed))
 	defer os.RemoveAll(dir)
 	out, err := s.run(ctx, "train", "--json", "--out", dir, "--seed", strconv.Itoa(t.Seed), "--time", fmt.Sprintf("%gs", t.Budget),
-		"--set", fmt.Sprintf("evaluate.windows=%d", t.Tokens/recipeContext), "--set", fmt.Sprintf("threads=%d", s.threads))
+		"--set", fmt.Sprintf("evaluate.windows=%d", t.Tokens/context), "--set", fmt.Sprintf("threads=%d", s.threads))
 	if err != nil {
 		return nil, err
 	}

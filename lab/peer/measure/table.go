@@ -84,7 +84,7 @@ func qualityTables(records []*record) string {
 		version = ours[0].Run.Hasten
 	}
 	writeHost(&b, h, version)
-	b.WriteString("\n| PyTorch: layers × dim, context, batch, learning rate | training seconds | bits per byte |\n|---|---:|---:|\n")
+	b.WriteString("\n| PyTorch: layers × dim, context, batch, learning rate, format | training seconds | bits per byte |\n|---|---:|---:|\n")
 	for _, r := range searched {
 		fmt.Fprintf(&b, "| %s | %.0f | %.4f |\n", r.Run.Cell.describe(), r.Run.Budget, r.last().BitsPerByte)
 	}
@@ -109,7 +109,7 @@ func qualityTables(records []*record) string {
 }
 
 func (c cell) describe() string {
-	return fmt.Sprintf("%d × %d, %d, %d, %g", c.Layers, c.Dim, c.Ctx, c.Batch, c.LR)
+	return fmt.Sprintf("%d × %d, %d, %d, %g, %s", c.Layers, c.Dim, c.Ctx, c.Batch, c.LR, c.precision())
 }
 
 // reached is the two last columns of a row of hasten's.
