@@ -250,6 +250,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"bench", "gemm", "--form", "xx"}, exitUsage, "nn, nt or tn"},
 		{[]string{"bench", "gpt", "--layers", "0"}, exitUsage, "layers"},
 		{[]string{"parts", "nonsense"}, exitUsage, "optim"},
+		{[]string{"papers", "show", "nonsense"}, exitUsage, "papers search"},
 		{[]string{"data", "nonsense"}, exitUsage, "nonsense"},
 		{[]string{"data", "tokenize"}, exitUsage, "out"},
 	} {
@@ -289,7 +290,7 @@ func TestJSONOfTheOtherCommands(t *testing.T) {
 			}
 		}
 	}
-	for _, args := range [][]string{{"parts", "--json"}, {"parts", "optim", "--json"}, {"data", "--json"}} {
+	for _, args := range [][]string{{"parts", "--json"}, {"parts", "optim", "--json"}, {"data", "--json"}, {"papers", "list", "--json"}, {"papers", "search", "attention", "--json"}} {
 		r := hasten(t, args...)
 		var list []map[string]any
 		if err := json.Unmarshal([]byte(r.out), &list); err != nil || len(list) == 0 || list[0]["name"] == "" {
