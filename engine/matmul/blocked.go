@@ -91,7 +91,7 @@ func kernels(f Format) *simd.Gemm {
 func (a *Args) mulBlocked(parallel bool) {
 	g := kernels(a.Format)
 	j := blocked{Args: *a, gemm: g, blocks: blocksOf(a.K, g.Per)}
-	j.direct = a.Format == F32 && !(a.TransA && a.LDA%badStride == 0)
+	j.direct = a.Format == F32 && a.LDA%badStride != 0
 	if a.Packed != nil {
 		j.slab = a.Packed.slab
 		j.cut()
@@ -118,8 +118,8 @@ func (a *Args) mulBlocked(parallel bool) {
 	memory.Default.Free(memory.Workspace, buf)
 }
 
-// badStride: rows of A stored [K,M] this many floats apart begin at the same
-// few places of the caches, and a block of k of them drives itself out.
+// badStride: rows of A this many floats apart begin at the same few places of
+// the caches, and those that the kernel reads together drive each other out.
 const badStride = 1024
 
 // cut chooses the tasks for the slab: blocks of C about as high as they are
