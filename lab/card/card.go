@@ -1,9 +1,9 @@
-// Package card is the catalogue: one card for each of the 198 papers, in the
-// project's own words.
+// Package card says what a paper does, in the project's own words, how it is
+// switched on, and what it claims.
 //
-// A card says what a paper does, how it is switched on, and what it claims.
-// What is measured here is a result of an experiment; a paper without one is
-// Planned.
+// The cards of papers that do not work here yet lie in cards/, a file for each
+// family; one that works has its card beside its experiment in lab/papers,
+// where both are joined to the catalogue.
 package card
 
 import (
@@ -44,14 +44,17 @@ type Claim struct {
 // Status says how far a paper has come here.
 type Status string
 
-// Planned is a paper that has a card and nothing more.
-const Planned Status = "planned"
+// The statuses.
+const (
+	StatusPlanned Status = "planned" // there is a card, but no experiment or no result of it
+	Working       Status = "working" // its experiment was run in full, and the result committed
+)
 
 //go:embed cards/*.toml
 var files embed.FS
 
-// All lists the cards by number.
-var All = sync.OnceValue(func() []Card {
+// Planned lists the cards of the papers that do not work yet, by number.
+var Planned = sync.OnceValue(func() []Card {
 	all, err := read(files)
 	if err != nil {
 		panic(err) // embedded, and held by the tests
@@ -79,7 +82,7 @@ func read(fsys fs.FS) ([]Card, error) {
 		}
 		for _, c := range f.Paper {
 			c.Family = strings.TrimSuffix(path.Base(name), ".toml")
-			c.Summary = strings.Join(strings.Fields(c.Summary), " ")
+			c.Summary, c.Limits = Plain(c.Summary), Plain(c.Limits)
 			all = append(all, c)
 		}
 	}
@@ -87,33 +90,57 @@ func read(fsys fs.FS) ([]Card, error) {
 	return all, nil
 }
 
-// Find returns the card of a slug.
-func Find(slug string) (Card, bool) {
-	i := slices.IndexFunc(All(), func(c Card) bool { return c.Slug == slug })
-	if i < 0 {
-		return Card{}, false
-	}
-	return All()[i], true
-}
-
-// Search lists the cards that hold every word of a query, or a longer word
-// that begins with it; those that have them in their title or slug come first.
-func Search(query string) []Card {
+// Search lists the cards, by index, that hold every word of a query, or a
+// longer word that begins with it; those that have them in their title or slug
+// come first.
+func Search(cards []Card, query string) []int {
 	words := split(query)
-	var titles, others []Card
-	for _, c := range All() {
+	var titles, others []int
+	for i, c := range cards {
 		title := split(c.Title + " " + c.Slug)
 		text := append(split(c.Summary+" "+c.Stage+" "+c.Family+" "+strings.Join(c.Tasks, " ")), title...)
 		switch {
 		case len(words) == 0:
 		case holds(title, words):
-			titles = append(titles, c)
+			titles = append(titles, i)
 		case holds(text, words):
-			others = append(others, c)
+			others = append(others, i)
 		}
 	}
 	return append(titles, others...)
 }
+
+// Plain puts a text of several lines on one.
+func Plain(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// Check names what a card lacks.
+func (c *Card) Check() error {
+	n := len(strings.Fields(c.Summary))
+	switch {
+	case c.Title == "" || c.Slug == "" || c.Stage == "" || c.Use == "" || c.Limits == "":
+		return fmt.Errorf("%s: title, slug, stage, use or limits is missing", c.Slug)
+	case n < 45 || n > 130:
+		return fmt.Errorf("%s: a summary of %d words; 45 to 130 are wanted", c.Slug, n)
+	case len(c.Claims) == 0:
+		return fmt.Errorf("%s: no claim", c.Slug)
+	case len(c.Tasks) == 0 || len(c.Tasks) > 5:
+		return fmt.Errorf("%s: %d tasks; 1 to 5 are wanted", c.Slug, len(c.Tasks))
+	}
+	for _, task := range c.Tasks {
+		if !slices.Contains(tasks, task) {
+			return fmt.Errorf("%s: no task %q; tasks are %s", c.Slug, task, strings.Join(tasks, " "))
+		}
+	}
+	for _, claim := range c.Claims {
+		if claim.What == "" || claim.Figure == "" || claim.Ratio < 0 {
+			return fmt.Errorf("%s: claim %+v", c.Slug, claim)
+		}
+	}
+	return nil
+}
+
+// tasks are the jobs that a paper can serve.
+var tasks = strings.Fields("lm text retrieval recsys vision detect video flow scene diffusion gan speech audio graph tabular series pde rl robust multimodal")
 
 func holds(text, words []string) bool {
 	for _, w := range words {

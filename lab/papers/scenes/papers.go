@@ -1,0 +1,6 @@
+// Package scenes holds the papers of the family of that name that work here, one
+// file each: card and experiment.
+package scenes
+
+// Papers has a method for every paper: see lab/experiment.Collect.
+type Papers struct{}
