@@ -22,8 +22,9 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"runtime/debug"
+	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"hasten/lab/card"
@@ -259,7 +260,7 @@ func Do(ctx context.Context, p Paper, o Options) (res result.Result, err error) 
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%s: the experiment broke off: %v\n%s", p.Slug, v, debug.Stack())
+			err = fmt.Errorf("%s: the experiment broke off: %v (%s)", p.Slug, v, panicPlace())
 		}
 	}()
 	r := &Run{Context: ctx, Quick: o.Quick, Seeds: res.Seeds, result: &res, watch: o.Watch}
@@ -279,4 +280,21 @@ func (o Options) seeds() int {
 		return 1
 	}
 	return 3
+}
+
+// panicPlace is the line of this module that a panic being recovered came from.
+func panicPlace() string {
+	pc := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])
+	panicking := false
+	for {
+		f, more := frames.Next()
+		if panicking && strings.HasPrefix(f.Function, module+"/") {
+			return fmt.Sprintf("%s, line %d", f.Function, f.Line)
+		}
+		panicking = panicking || strings.HasPrefix(f.Function, "runtime.")
+		if !more {
+			return "place unknown"
+		}
+	}
 }
