@@ -24,7 +24,7 @@ var avx2Vector = vectorKernels{
 	swiglu: vecSwigluAVX2, swigluBackward: vecSwigluBackwardAVX2,
 	softmaxBackward: vecSoftmaxBackwardAVX2, scaleMul: vecScaleMulAVX2, sumSqDev: vecSumSqDevAVX2, normalize: vecNormalizeAVX2, normSums: vecNormSumsAVX2,
 	rmsNormBackward: vecRmsNormBackwardAVX2, layerNormBackward: vecLayerNormBackwardAVX2, rope: vecRopeAVX2,
-	adamW: vecAdamWAVX2, sgd: vecSgdAVX2, sgdMomentum: vecSgdMomentumAVX2,
+	adamW: vecAdamWAVX2, adan: vecAdanAVX2, sgd: vecSgdAVX2, sgdMomentum: vecSgdMomentumAVX2,
 	toBF16: vecToBF16AVX2, fromBF16: vecFromBF16AVX2, roundBF16: vecRoundBF16AVX2, toF16: vecToF16AVX2, fromF16: vecFromF16AVX2, quantizeS8: vecQuantizeS8AVX2, dequantizeS8: vecDequantizeS8AVX2,
 }
 
@@ -37,7 +37,7 @@ var avx512Vector = vectorKernels{
 	swiglu: vecSwigluAVX512, swigluBackward: vecSwigluBackwardAVX512,
 	softmaxBackward: vecSoftmaxBackwardAVX512, scaleMul: vecScaleMulAVX512, sumSqDev: vecSumSqDevAVX512, normalize: vecNormalizeAVX512, normSums: vecNormSumsAVX512,
 	rmsNormBackward: vecRmsNormBackwardAVX512, layerNormBackward: vecLayerNormBackwardAVX512, rope: vecRopeAVX512,
-	adamW: vecAdamWAVX512, sgd: vecSgdAVX512, sgdMomentum: vecSgdMomentumAVX512,
+	adamW: vecAdamWAVX512, adan: vecAdanAVX512, sgd: vecSgdAVX512, sgdMomentum: vecSgdMomentumAVX512,
 	toBF16: vecToBF16AVX512, fromBF16: vecFromBF16AVX512, roundBF16: vecRoundBF16AVX512, toF16: vecToF16AVX512, fromF16: vecFromF16AVX512, quantizeS8: vecQuantizeS8AVX512, dequantizeS8: vecDequantizeS8AVX512,
 }
 

@@ -6835,6 +6835,219 @@ end1:
 	VZEROUPPER
 	RET
 
+// func vecAdanAVX2(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+// Requires: AVX, FMA3
+TEXT ·vecAdanAVX2(SB), NOSPLIT, $0-188
+	MOVQ p_len+8(FP), AX
+	MOVQ p_base+0(FP), CX
+	MOVQ m_base+24(FP), DX
+	MOVQ v_base+48(FP), BX
+	MOVQ n_base+72(FP), SI
+	MOVQ last_base+96(FP), DI
+	MOVQ g_base+120(FP), R8
+	XORQ R9, R9
+	MOVQ AX, R10
+	SUBQ $+8, R10
+	CMPQ R9, R10
+	JG   done1x1
+
+loop1x1:
+	VMOVUPS      (CX)(R9*4), Y0
+	VMOVUPS      (DX)(R9*4), Y1
+	VMOVUPS      (BX)(R9*4), Y2
+	VMOVUPS      (SI)(R9*4), Y3
+	VMOVUPS      (DI)(R9*4), Y4
+	VMOVUPS      (R8)(R9*4), Y5
+	VBROADCASTSS gradScale+144(FP), Y6
+	VMULPS       Y6, Y5, Y5
+	VSUBPS       Y4, Y5, Y4
+	VSUBPS       Y1, Y5, Y6
+	VBROADCASTSS mix1+148(FP), Y7
+	VFMADD231PS  Y7, Y6, Y1
+	VSUBPS       Y2, Y4, Y6
+	VBROADCASTSS mix2+152(FP), Y7
+	VFMADD231PS  Y7, Y6, Y2
+	VMOVUPS      Y5, Y6
+	VBROADCASTSS look+156(FP), Y7
+	VFMADD231PS  Y7, Y4, Y6
+	VBROADCASTSS beta3+160(FP), Y4
+	VMULPS       Y6, Y6, Y6
+	VBROADCASTSS mix3+164(FP), Y7
+	VMULPS       Y7, Y6, Y6
+	VFMADD213PS  Y6, Y4, Y3
+	VSQRTPS      Y3, Y4
+	VBROADCASTSS root+168(FP), Y6
+	VBROADCASTSS eps+172(FP), Y7
+	VFMADD213PS  Y7, Y6, Y4
+	VBROADCASTSS ofM+180(FP), Y6
+	VMULPS       Y6, Y1, Y6
+	VBROADCASTSS ofV+184(FP), Y7
+	VFMADD231PS  Y7, Y2, Y6
+	VBROADCASTSS decay+176(FP), Y7
+	VMULPS       Y7, Y0, Y0
+	VDIVPS       Y4, Y6, Y4
+	VSUBPS       Y4, Y0, Y0
+	VMOVUPS      Y0, (CX)(R9*4)
+	VMOVUPS      Y1, (DX)(R9*4)
+	VMOVUPS      Y2, (BX)(R9*4)
+	VMOVUPS      Y3, (SI)(R9*4)
+	VMOVUPS      Y5, (DI)(R9*4)
+	ADDQ         $+8, R9
+	CMPQ         R9, R10
+	JLE          loop1x1
+
+done1x1:
+	SUBQ         R9, AX
+	JZ           end1
+	LEAQ         laneMasks<>+0(SB), R10
+	NEGQ         AX
+	VMOVDQU      32(R10)(AX*4), Y0
+	VMASKMOVPS   (CX)(R9*4), Y0, Y1
+	VMASKMOVPS   (DX)(R9*4), Y0, Y2
+	VMASKMOVPS   (BX)(R9*4), Y0, Y3
+	VMASKMOVPS   (SI)(R9*4), Y0, Y4
+	VMASKMOVPS   (DI)(R9*4), Y0, Y5
+	VMASKMOVPS   (R8)(R9*4), Y0, Y6
+	VBROADCASTSS gradScale+144(FP), Y7
+	VMULPS       Y7, Y6, Y6
+	VSUBPS       Y5, Y6, Y5
+	VSUBPS       Y2, Y6, Y7
+	VBROADCASTSS mix1+148(FP), Y8
+	VFMADD231PS  Y8, Y7, Y2
+	VSUBPS       Y3, Y5, Y7
+	VBROADCASTSS mix2+152(FP), Y8
+	VFMADD231PS  Y8, Y7, Y3
+	VMOVUPS      Y6, Y7
+	VBROADCASTSS look+156(FP), Y8
+	VFMADD231PS  Y8, Y5, Y7
+	VBROADCASTSS beta3+160(FP), Y5
+	VMULPS       Y7, Y7, Y7
+	VBROADCASTSS mix3+164(FP), Y8
+	VMULPS       Y8, Y7, Y7
+	VFMADD213PS  Y7, Y5, Y4
+	VSQRTPS      Y4, Y5
+	VBROADCASTSS root+168(FP), Y7
+	VBROADCASTSS eps+172(FP), Y8
+	VFMADD213PS  Y8, Y7, Y5
+	VBROADCASTSS ofM+180(FP), Y7
+	VMULPS       Y7, Y2, Y7
+	VBROADCASTSS ofV+184(FP), Y8
+	VFMADD231PS  Y8, Y3, Y7
+	VBROADCASTSS decay+176(FP), Y8
+	VMULPS       Y8, Y1, Y1
+	VDIVPS       Y5, Y7, Y5
+	VSUBPS       Y5, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (CX)(R9*4)
+	VMASKMOVPS   Y2, Y0, (DX)(R9*4)
+	VMASKMOVPS   Y3, Y0, (BX)(R9*4)
+	VMASKMOVPS   Y4, Y0, (SI)(R9*4)
+	VMASKMOVPS   Y6, Y0, (DI)(R9*4)
+
+end1:
+	VZEROUPPER
+	RET
+
+// func vecAdanAVX512(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·vecAdanAVX512(SB), NOSPLIT, $0-188
+	MOVQ         p_len+8(FP), AX
+	VBROADCASTSS gradScale+144(FP), Z0
+	VBROADCASTSS mix1+148(FP), Z1
+	VBROADCASTSS mix2+152(FP), Z2
+	VBROADCASTSS look+156(FP), Z3
+	VBROADCASTSS beta3+160(FP), Z4
+	VBROADCASTSS mix3+164(FP), Z5
+	VBROADCASTSS root+168(FP), Z6
+	VBROADCASTSS eps+172(FP), Z7
+	VBROADCASTSS decay+176(FP), Z8
+	VBROADCASTSS ofM+180(FP), Z9
+	VBROADCASTSS ofV+184(FP), Z10
+	MOVQ         p_base+0(FP), CX
+	MOVQ         m_base+24(FP), DX
+	MOVQ         v_base+48(FP), BX
+	MOVQ         n_base+72(FP), SI
+	MOVQ         last_base+96(FP), DI
+	MOVQ         g_base+120(FP), R8
+	XORQ         R9, R9
+	MOVQ         AX, R10
+	SUBQ         $+16, R10
+	CMPQ         R9, R10
+	JG           done1x1
+
+loop1x1:
+	VMOVUPS     (CX)(R9*4), Z11
+	VMOVUPS     (DX)(R9*4), Z12
+	VMOVUPS     (BX)(R9*4), Z13
+	VMOVUPS     (SI)(R9*4), Z14
+	VMOVUPS     (DI)(R9*4), Z15
+	VMOVUPS     (R8)(R9*4), Z16
+	VMULPS      Z0, Z16, Z16
+	VSUBPS      Z15, Z16, Z15
+	VSUBPS      Z12, Z16, Z17
+	VFMADD231PS Z1, Z17, Z12
+	VSUBPS      Z13, Z15, Z17
+	VFMADD231PS Z2, Z17, Z13
+	VMOVUPS     Z16, Z17
+	VFMADD231PS Z3, Z15, Z17
+	VMULPS      Z17, Z17, Z15
+	VMULPS      Z5, Z15, Z15
+	VFMADD213PS Z15, Z4, Z14
+	VSQRTPS     Z14, Z15
+	VFMADD213PS Z7, Z6, Z15
+	VMULPS      Z9, Z12, Z17
+	VFMADD231PS Z10, Z13, Z17
+	VMULPS      Z8, Z11, Z11
+	VDIVPS      Z15, Z17, Z15
+	VSUBPS      Z15, Z11, Z11
+	VMOVUPS     Z11, (CX)(R9*4)
+	VMOVUPS     Z12, (DX)(R9*4)
+	VMOVUPS     Z13, (BX)(R9*4)
+	VMOVUPS     Z14, (SI)(R9*4)
+	VMOVUPS     Z16, (DI)(R9*4)
+	ADDQ        $+16, R9
+	CMPQ        R9, R10
+	JLE         loop1x1
+
+done1x1:
+	SUBQ        R9, AX
+	JZ          end1
+	MOVL        $-1, R10
+	BZHIL       AX, R10, R10
+	KMOVW       R10, K1
+	VMOVUPS.Z   (CX)(R9*4), K1, Z11
+	VMOVUPS.Z   (DX)(R9*4), K1, Z12
+	VMOVUPS.Z   (BX)(R9*4), K1, Z13
+	VMOVUPS.Z   (SI)(R9*4), K1, Z14
+	VMOVUPS.Z   (DI)(R9*4), K1, Z15
+	VMOVUPS.Z   (R8)(R9*4), K1, Z16
+	VMULPS      Z0, Z16, Z0
+	VSUBPS      Z15, Z0, Z15
+	VSUBPS      Z12, Z0, Z16
+	VFMADD231PS Z1, Z16, Z12
+	VSUBPS      Z13, Z15, Z1
+	VFMADD231PS Z2, Z1, Z13
+	VMOVUPS     Z0, Z1
+	VFMADD231PS Z3, Z15, Z1
+	VMULPS      Z1, Z1, Z1
+	VMULPS      Z5, Z1, Z1
+	VFMADD213PS Z1, Z4, Z14
+	VSQRTPS     Z14, Z1
+	VFMADD213PS Z7, Z6, Z1
+	VMULPS      Z9, Z12, Z2
+	VFMADD231PS Z10, Z13, Z2
+	VMULPS      Z8, Z11, Z3
+	VDIVPS      Z1, Z2, Z1
+	VSUBPS      Z1, Z3, Z1
+	VMOVUPS     Z1, K1, (CX)(R9*4)
+	VMOVUPS     Z12, K1, (DX)(R9*4)
+	VMOVUPS     Z13, K1, (BX)(R9*4)
+	VMOVUPS     Z14, K1, (SI)(R9*4)
+	VMOVUPS     Z0, K1, (DI)(R9*4)
+
+end1:
+	VZEROUPPER
+	RET
+
 // func vecRoundBF16AVX2(dst []float32, src []float32)
 // Requires: AVX, AVX2
 TEXT ·vecRoundBF16AVX2(SB), NOSPLIT, $0-48

@@ -65,7 +65,7 @@ func BenchmarkVector(b *testing.B) {
 // BenchmarkVectorMemory is the same on arrays that no cache holds.
 func BenchmarkVectorMemory(b *testing.B) {
 	const n = 1 << 24
-	var a [4][]float32
+	var a [6][]float32
 	for i := range a {
 		a[i] = make([]float32, n)
 		for j := range a[i] {
@@ -76,6 +76,7 @@ func BenchmarkVectorMemory(b *testing.B) {
 	benchLevels(b, "Triad", n, 12, func() { Triad(a[0], a[1], a[2], 0.5) })
 	benchLevels(b, "SumSq", n, 4, func() { SumSq(a[1]) })
 	benchLevels(b, "AdamWStep", n, 28, func() { AdamWStep(a[0], a[1], a[2], a[3], adamCase) })
+	benchLevels(b, "AdanStep", n, 44, func() { AdanStep(a[0], a[1], a[2], a[3], a[4], a[5], adanCase) })
 }
 
 func benchLevels(b *testing.B, name string, n, bytes int, run func()) {

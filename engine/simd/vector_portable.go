@@ -16,7 +16,7 @@ var portableVector = vectorKernels{
 	softmaxBackward: softmaxBackwardPortable, scaleMul: scaleMulPortable, sumSqDev: sumSqDevPortable,
 	normalize: normalizePortable, normSums: normSumsPortable,
 	rmsNormBackward: rmsNormBackwardPortable, layerNormBackward: layerNormBackwardPortable,
-	rope: ropePortable, adamW: adamWPortable, sgd: sgdPortable, sgdMomentum: sgdMomentumPortable,
+	rope: ropePortable, adamW: adamWPortable, adan: adanPortable, sgd: sgdPortable, sgdMomentum: sgdMomentumPortable,
 	toBF16: toBF16Portable, fromBF16: fromBF16Portable, roundBF16: roundBF16Portable, toF16: toF16Portable, fromF16: fromF16Portable,
 	quantizeS8: quantizeS8Portable, dequantizeS8: dequantizeS8Portable,
 }

@@ -87,6 +87,49 @@ func refGELUErf(x float64) float64 { return x * refPhi(x) }
 var adamCase = AdamWCoef{LR: 3e-3, Beta1: 0.9, Beta2: 0.95, Eps: 0.05, WeightDecay: 0.1,
 	Bias1: 1 - math.Pow(0.9, 7), Bias2: 1 - math.Pow(0.95, 7), GradScale: 0.25}
 
+var (
+	adanCase = AdanCoef{LR: 3e-3, Beta1: 0.98, Beta2: 0.92, Beta3: 0.99, Eps: 0.05, WeightDecay: 0.1,
+		Bias1: 1 - math.Pow(0.98, 7), Bias2: 1 - math.Pow(0.92, 7), Bias3: 1 - math.Pow(0.99, 7), GradScale: 0.25}
+	adanFirst = AdanCoef{LR: 3e-3, Beta1: 0.98, Beta2: 0.92, Beta3: 0.99, Eps: 0.05, WeightDecay: 0.1, Decoupled: true,
+		Bias1: 1 - 0.98, Bias2: 1 - 0.92, Bias3: 1 - 0.99, First: true, GradScale: 0.25}
+	adanPlain = AdanCoef{LR: 0.1, Beta1: 0.9, Beta2: 0.9, Beta3: 0.99, Bias1: 1, Bias2: 1, Bias3: 1, Plain: true, GradScale: 1}
+)
+
+// refAdan has p, m, v, n and the previous gradient in old.
+func refAdan(c AdanCoef, old, in []float64) []float64 {
+	p, m, v, n, g := old[0], old[1], old[2], old[3], in[0]*c.GradScale
+	d := g - old[4]
+	if c.First {
+		d = 0
+	} else {
+		v = c.Beta2*v + (1-c.Beta2)*d
+	}
+	m = c.Beta1*m + (1-c.Beta1)*g
+	n = c.Beta3*n + (1-c.Beta3)*(g+c.Beta2*d)*(g+c.Beta2*d)
+	denominator := math.Sqrt(n/c.Bias3) + c.Eps
+	if c.Plain {
+		denominator = 1
+	}
+	before, after := 1.0, 1+c.LR*c.WeightDecay
+	if c.Decoupled {
+		before, after = 1-c.LR*c.WeightDecay, 1
+	}
+	mean := m / c.Bias1
+	if !c.First {
+		mean += c.Beta2 * v / c.Bias2
+	}
+	return []float64{(before*p - c.LR*mean/denominator) / after, m, v, n, g}
+}
+
+// adanStep runs a case; a first step finds no mean of changes.
+func adanStep(o, in [][]float32, c AdanCoef) {
+	v := o[2]
+	if c.First {
+		v = make([]float32, len(v))
+	}
+	AdanStep(o[0], o[1], v, o[3], o[4], in[0], c)
+}
+
 func refSGD(c SGDCoef, old, in []float64) []float64 {
 	p, m, g := old[0], 0.0, 0.0
 	if len(old) == 2 {
@@ -176,6 +219,15 @@ var mapCases = []mapCase{
 			p -= c.LR / c.Bias1 * m / (math.Sqrt(v)/math.Sqrt(c.Bias2) + c.Eps)
 			return []float64{p, m, v}
 		}, rel: 3 * ulp, abs: 1e-7},
+	{name: "AdanStep", ins: 1, outs: 5, inplace: true, low: 0.01, high: 2,
+		run:  func(o, in [][]float32) { adanStep(o, in, adanCase) },
+		want: func(old, in []float64) []float64 { return refAdan(adanCase, old, in) }, rel: 4 * ulp, abs: 2e-7},
+	{name: "AdanStep first", ins: 1, outs: 5, inplace: true, low: 0.01, high: 2,
+		run:  func(o, in [][]float32) { adanStep(o, in, adanFirst) },
+		want: func(old, in []float64) []float64 { return refAdan(adanFirst, old, in) }, rel: 4 * ulp, abs: 2e-7},
+	{name: "AdanStep plain", ins: 1, outs: 5, inplace: true, low: 0.01, high: 2,
+		run:  func(o, in [][]float32) { adanStep(o, in, adanPlain) },
+		want: func(old, in []float64) []float64 { return refAdan(adanPlain, old, in) }, rel: 4 * ulp, abs: 2e-7},
 	{name: "SGDStep", ins: 1, outs: 1, inplace: true,
 		run:  func(o, in [][]float32) { SGDStep(o[0], nil, in[0], sgdPlain) },
 		want: func(old, in []float64) []float64 { return refSGD(sgdPlain, old, in) }, rel: 2 * ulp, abs: 1e-6},

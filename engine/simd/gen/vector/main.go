@@ -20,6 +20,7 @@ func main() {
 	activations()
 	rows()
 	optimizers()
+	adan()
 	conversions()
 	Generate()
 }
