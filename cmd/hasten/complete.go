@@ -1,11 +1,12 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"hasten/task/lm"
+	"hasten/task"
 	"hasten/task/recipe"
 )
 
@@ -13,15 +14,19 @@ import (
 // their defaults.
 func completeSet(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	var all []string
-	for _, p := range lm.Parts() {
+	for _, p := range task.Parts() {
 		all = append(all, p.Seam+"="+p.Name+"\t"+p.Help)
 		for _, o := range p.Options {
 			all = append(all, p.Seam+"."+o.Name+"="+o.Default+"\t"+o.Help)
 		}
 	}
-	for _, o := range lm.RunOptions() {
-		all = append(all, o.Name+"="+o.Default+"\t"+o.Help)
+	for _, k := range task.Kinds {
+		for _, o := range k.Options() {
+			all = append(all, o.Name+"="+o.Default+"\t"+o.Help)
+		}
 	}
+	slices.Sort(all) // jobs share settings
+	all = slices.Compact(all)
 	var fit []string
 	for _, c := range all {
 		if strings.HasPrefix(c, begun) {

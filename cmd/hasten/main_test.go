@@ -40,12 +40,12 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return c
 }
 
-type result struct {
+type outcome struct {
 	status      int
 	out, stderr string
 }
 
-func finish(t *testing.T, c *exec.Cmd) result {
+func finish(t *testing.T, c *exec.Cmd) outcome {
 	t.Helper()
 	var out, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &out, &stderr
@@ -56,10 +56,10 @@ func finish(t *testing.T, c *exec.Cmd) result {
 	if strings.Contains(stderr.String(), "goroutine ") || strings.Contains(stderr.String(), "internal error") {
 		t.Errorf("%v: %s", c.Args[1:], stderr.String())
 	}
-	return result{c.ProcessState.ExitCode(), out.String(), stderr.String()}
+	return outcome{c.ProcessState.ExitCode(), out.String(), stderr.String()}
 }
 
-func hasten(t *testing.T, args ...string) result {
+func hasten(t *testing.T, args ...string) outcome {
 	t.Helper()
 	return finish(t, command(t, args...))
 }

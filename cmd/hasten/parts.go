@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hasten/engine/part"
-	"hasten/task/lm"
+	"hasten/task"
 )
 
 func partsCommand() *cobra.Command {
@@ -22,7 +22,10 @@ func partsCommand() *cobra.Command {
 	}
 	asJSON := addJSON(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		all := append(lm.Parts(), part.Info{Seam: "run", Help: "settings of the run itself", Options: lm.RunOptions()})
+		all := task.Parts()
+		for _, k := range task.Kinds {
+			all = append(all, part.Info{Seam: "run", Name: k.Name, Help: k.Help + ": settings of the run itself", Options: k.Options()})
+		}
 		if len(args) == 1 {
 			seams := []string{}
 			var some []part.Info
@@ -46,8 +49,8 @@ func partsCommand() *cobra.Command {
 		for _, p := range all {
 			title, prefix := p.Seam+"="+p.Name, p.Seam+"."
 			switch {
-			case p.Name == "": // no part, but settings without a seam
-				title, prefix = p.Seam, ""
+			case p.Seam == "run": // no part, but settings without a seam
+				title, prefix = "task="+p.Name, ""
 			case p.Default:
 				title += " (default)"
 			}

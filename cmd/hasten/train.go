@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,8 +14,10 @@ import (
 
 	"hasten/engine/memory"
 	"hasten/lab/bench"
+	"hasten/task"
 	"hasten/task/lm"
 	"hasten/task/recipe"
+	runs "hasten/task/run"
 )
 
 // runsDir is where runs go that name no directory.
@@ -76,7 +78,7 @@ func (f *trainFlags) recipe(args []string) (*recipe.Recipe, error) {
 	var r *recipe.Recipe
 	var err error
 	if f.resume && len(args) == 0 {
-		r, err = lm.ResumeRecipe(f.out)
+		r, err = runs.OpenRecipe(f.out)
 	} else {
 		r, err = recipe.Open(name)
 	}
@@ -116,7 +118,11 @@ func train(ctx context.Context, f *trainFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	s, err := lm.Resolve(r)
+	kind, err := task.Find(r)
+	if err != nil {
+		return usageError{err}
+	}
+	job, err := kind.Resolve(r)
 	if err != nil {
 		return usageError{err}
 	}
@@ -124,9 +130,9 @@ func train(ctx context.Context, f *trainFlags, args []string) error {
 		f.out = filepath.Join(runsDir, filepath.Base(r.Name)+"-"+time.Now().Format("20060102-150405"))
 	}
 	w := newProgress(*f.json, term.IsTerminal(int(os.Stderr.Fd())))
-	out, err := lm.Train(ctx, s, lm.TrainOptions{Dir: f.out, Resume: f.resume, Watch: w})
+	out, err := job(ctx, runs.Options{Dir: f.out, Resume: f.resume, Watch: w, Peak: bench.MachinePeak})
 	w.finish()
-	if errors.Is(err, lm.ErrExists) {
+	if errors.Is(err, runs.ErrExists) {
 		return usageError{err}
 	}
 	if err != nil {
@@ -139,31 +145,36 @@ func train(ctx context.Context, f *trainFlags, args []string) error {
 	if *f.json {
 		return printDone(out)
 	}
-	return showResult(ctx, out)
+	showResult(out)
+	if j, ok := out.Job.(*lm.Job); ok {
+		return showSample(ctx, out.Dir, j)
+	}
+	return nil
 }
 
-// done is the last line of train --json.
-type done struct {
-	Done bool   `json:"done"`
-	Dir  string `json:"dir"`
-	evaluationLine
-	Params       int     `json:"params"`
-	ArenaPeakMiB float64 `json:"arena_peak_mib"`
-	RSSMiB       float64 `json:"rss_mib"`
+// printDone prints the last line of train --json: the last evaluation, and what
+// the run took.
+func printDone(out runs.Outcome) error {
+	line := map[string]any{}
+	b, err := json.Marshal(out.Last)
+	if err == nil {
+		err = json.Unmarshal(b, &line)
+	}
+	if err != nil {
+		return err
+	}
+	line["done"], line["dir"], line["params"] = true, out.Dir, out.Plan.Params
+	line["arena_peak_mib"], line["rss_mib"] = float64(out.Memory.PeakTotal)/(1<<20), bench.MaxRSS()/(1<<20)
+	return printJSON(line)
 }
 
-func printDone(out lm.Outcome) error {
-	return printJSON(done{true, out.Dir, evaluation(out.Last), out.Job.Model.NumParams(), float64(out.Memory.PeakTotal) / (1 << 20), bench.MaxRSS() / (1 << 20)})
-}
-
-// showResult prints where the model lies and a sample of it.
-func showResult(ctx context.Context, out lm.Outcome) error {
-	j := out.Job
-	fmt.Printf("\nTrained %d steps, %d tokens in %s: ", out.Last.Step, out.Last.Tokens, time.Duration(out.Last.Seconds*float64(time.Second)).Round(time.Second))
-	if math.IsNaN(out.Last.BitsPerByte) || out.Last.BitsPerByte == 0 {
-		fmt.Printf("training loss %.4f\n", j.Loop.State.Loss)
+// showResult prints how the run ended and where the model lies.
+func showResult(out runs.Outcome) {
+	fmt.Printf("\nTrained %d steps, %d %s in %s: ", out.Last.Step, out.Last.Tokens, out.Plan.Unit, time.Duration(out.Last.Seconds*float64(time.Second)).Round(time.Second))
+	if out.Last.ValLoss == 0 {
+		fmt.Printf("training loss %.4f\n", out.Plan.Loop.State.Loss)
 	} else {
-		fmt.Printf("validation loss %.4f, %.4f bits per byte\n", out.Last.ValLoss, out.Last.BitsPerByte)
+		fmt.Printf("validation loss %.4f, %s\n", out.Last.ValLoss, metric(out.Plan, &out.Last))
 	}
 	fmt.Printf("Memory at most: ")
 	for _, k := range memory.Kinds() {
@@ -171,20 +182,21 @@ func showResult(ctx context.Context, out lm.Outcome) error {
 			fmt.Printf("%v %d MiB, ", k, b>>20)
 		}
 	}
-	fmt.Printf("together %d MiB\n", out.Memory.PeakTotal>>20)
-	if j.Tokenizer != nil {
-		fmt.Printf("\nA sample:\n\n")
-		prompt := "func "
-		fmt.Print(prompt)
-		ids := j.Tokenizer.Encode(nil, []byte(prompt))
-		err := lm.Generate(ctx, j.Model, ids, lm.Sampling{Tokens: 120, Temperature: 0.8, TopP: 0.95, Seed: uint64(j.Seed), Stop: j.Tokenizer.End()}, printer(j.Tokenizer))
-		if err != nil {
-			return err
-		}
-		fmt.Println()
+	fmt.Printf("together %d MiB\n\nThe model is in %s\n", out.Memory.PeakTotal>>20, out.Dir)
+}
+
+// showSample prints a sample of a language model, and what to do with it.
+func showSample(ctx context.Context, dir string, j *lm.Job) error {
+	fmt.Printf("  hasten sample %s --prompt 'func main() {'\n  hasten eval %s --data FILE\n", dir, dir)
+	if j.Tokenizer == nil {
+		return nil
 	}
-	fmt.Printf("\nThe model is in %s\n  hasten sample %s --prompt 'func main() {'\n  hasten eval %s --data FILE\n", out.Dir, out.Dir, out.Dir)
-	return nil
+	prompt := "func "
+	fmt.Printf("\nA sample:\n\n%s", prompt)
+	ids := j.Tokenizer.Encode(nil, []byte(prompt))
+	err := lm.Generate(ctx, j.Model, ids, lm.Sampling{Tokens: 120, Temperature: 0.8, TopP: 0.95, Seed: uint64(j.Seed), Stop: j.Tokenizer.End()}, printer(j.Tokenizer))
+	fmt.Println()
+	return err
 }
 
 // newestRun is the run directory that was changed last.

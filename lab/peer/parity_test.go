@@ -17,12 +17,12 @@ import (
 	"hasten/engine/rng"
 	"hasten/lab/peer"
 	"hasten/learn/loop"
-	"hasten/learn/track"
 	"hasten/model/format"
 	"hasten/model/format/hf"
 	"hasten/model/net"
 	"hasten/task/lm"
 	"hasten/task/recipe"
+	"hasten/task/run"
 )
 
 // torch finds PyTorch. Where it is not there the test is skipped, or fails if
@@ -158,21 +158,19 @@ func curve(t *testing.T, dir, data string) []float64 {
 		t.Fatal(err)
 	}
 	var w watcher
-	if _, err := lm.Train(context.Background(), s, lm.TrainOptions{Dir: t.TempDir(), Watch: &w}); err != nil {
+	if _, err := lm.Train(context.Background(), s, run.Options{Dir: t.TempDir(), Watch: &w}); err != nil {
 		t.Fatal(err)
 	}
 	return w.losses
 }
 
 // watcher collects the losses of a run.
-type watcher struct{ losses []float64 }
+type watcher struct {
+	run.Silent
+	losses []float64
+}
 
-func (w *watcher) Step(s *loop.State)   { w.losses = append(w.losses, s.Loss) }
-func (*watcher) Note(string)            {}
-func (*watcher) Begin(*lm.Job)          {}
-func (*watcher) Evaluated(track.Record) {}
-func (*watcher) Resumed(*loop.State)    {}
-func (*watcher) Checkpoint(*loop.State) {}
+func (w *watcher) Step(s *loop.State) { w.losses = append(w.losses, s.Loss) }
 
 // session collects commands for PyTorch, which are carried out in one process,
 // and what is to be done with their answers.

@@ -2,6 +2,7 @@ package track
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,6 +53,30 @@ var columns = [...]struct {
 	{"peak_share", "speed/peak_share", func(r *Record) *float64 { return &r.PeakShare }},
 	{"lr", "optim/lr", func(r *Record) *float64 { return &r.LR }},
 	{"grad_norm", "optim/grad_norm", func(r *Record) *float64 { return &r.GradNorm }},
+}
+
+// Value is the value of a name in the log, such as val_loss or accuracy; NaN
+// where it was not measured.
+func (r *Record) Value(name string) float64 {
+	for i := range columns {
+		if v := *columns[i].of(r); columns[i].name == name && v != 0 {
+			return v
+		}
+	}
+	for _, s := range r.Extra {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return math.NaN()
+}
+
+// MarshalJSON writes r as in the log.
+func (r Record) MarshalJSON() ([]byte, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(r.appendJSON(nil), []byte{'\n'}), nil
 }
 
 // appendJSON appends r as one line.

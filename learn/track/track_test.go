@@ -36,6 +36,28 @@ func TestRecordLine(t *testing.T) {
 	}
 }
 
+func TestValue(t *testing.T) {
+	for name, want := range map[string]float64{"val_loss": 3.5, "bits_per_byte": 1.75, "acc": 0.5, "moe/drop rate": -0.25} {
+		if got := full.Value(name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	none := Record{Extra: []Scalar{{"zero", 0}}}
+	if !math.IsNaN(none.Value("val_loss")) || !math.IsNaN(none.Value("accuracy")) || none.Value("zero") != 0 {
+		t.Error("a value that was not measured is a number, or one that was is none")
+	}
+}
+
+func TestMarshal(t *testing.T) {
+	got, err := json.Marshal(full)
+	if err != nil || string(got)+"\n" != fullLine {
+		t.Errorf("wrote %s, %v", got, err)
+	}
+	if _, err := json.Marshal(Record{Extra: []Scalar{{"lr", 1}}}); err == nil {
+		t.Error("an ambiguous name: no error")
+	}
+}
+
 func TestLossesThatAreNoNumbers(t *testing.T) {
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		r := Record{Step: 1, TrainLoss: v}

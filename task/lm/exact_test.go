@@ -16,6 +16,7 @@ import (
 	"hasten/engine/rng"
 	"hasten/learn/loop"
 	"hasten/task/recipe"
+	"hasten/task/run"
 )
 
 // kinds are runs that differ in what could make them inexact.
@@ -49,7 +50,7 @@ func TestReplay(t *testing.T) {
 	text := write(t, "text.txt", corpus(1, 4000))
 	for name, changes := range kinds {
 		dir := train(t, settings(t, text, append(changes, "checkpoint.every=0")...))
-		r, err := recipe.Open(filepath.Join(dir, recipeFile))
+		r, err := recipe.Open(filepath.Join(dir, run.RecipeFile))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +60,7 @@ func TestReplay(t *testing.T) {
 		}
 		again := train(t, s)
 		sameModel(t, name, again, dir)
-		if content(t, again, recipeFile) != content(t, dir, recipeFile) {
+		if content(t, again, run.RecipeFile) != content(t, dir, run.RecipeFile) {
 			t.Errorf("%s: another recipe is left", name)
 		}
 		if losses(t, again) != losses(t, dir) {
@@ -85,7 +86,7 @@ func TestInterrupt(t *testing.T) {
 			if stop == 0 {
 				cancel()
 			}
-			out, err := Train(ctx, settings(t, text, changes...), TrainOptions{Dir: dir, Resume: stop > 0, Watch: &w})
+			out, err := Train(ctx, settings(t, text, changes...), run.Options{Dir: dir, Resume: stop > 0, Watch: &w})
 			if err != nil || !out.Interrupted || out.Job.Loop.State.Step != stop {
 				t.Fatalf("%s, stopped after step %d: %v, %+v", name, stop, err, out)
 			}
@@ -93,7 +94,7 @@ func TestInterrupt(t *testing.T) {
 				t.Errorf("%s: a model that is not finished was written", name)
 			}
 		}
-		finish(t, settings(t, text, changes...), TrainOptions{Dir: dir, Resume: true})
+		finish(t, settings(t, text, changes...), run.Options{Dir: dir, Resume: true})
 		sameModel(t, name, dir, whole)
 		if losses(t, dir) != losses(t, whole) {
 			t.Errorf("%s: the log differs:\n%s\nwant\n%s", name, losses(t, dir), losses(t, whole))
@@ -108,11 +109,11 @@ func TestResumeFinished(t *testing.T) {
 	changes := []string{"schedule=constant", "checkpoint.every=0", "checkpoint.time=0s"}
 	dir := train(t, settings(t, text, append(changes, "steps=5")...))
 	before := content(t, dir, "model.safetensors")
-	out := finish(t, settings(t, text, append(changes, "steps=5")...), TrainOptions{Dir: dir, Resume: true})
+	out := finish(t, settings(t, text, append(changes, "steps=5")...), run.Options{Dir: dir, Resume: true})
 	if content(t, dir, "model.safetensors") != before || out.Last.Step != 5 || out.Last.ValLoss == 0 {
 		t.Errorf("resumed when finished: last %+v", out.Last)
 	}
-	finish(t, settings(t, text, append(changes, "steps=8")...), TrainOptions{Dir: dir, Resume: true})
+	finish(t, settings(t, text, append(changes, "steps=8")...), run.Options{Dir: dir, Resume: true})
 	sameModel(t, "five steps and three", dir, train(t, settings(t, text, append(changes, "steps=8")...)))
 }
 
@@ -133,7 +134,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 				t.Fatal(err)
 			}
 			harm := func(step string) {
-				path := filepath.Join(dir, checkpointDir, step, file)
+				path := filepath.Join(dir, run.CheckpointDir, step, file)
 				b, err := os.ReadFile(path)
 				if err == nil {
 					err = os.WriteFile(path, damage(b), 0o666)
@@ -146,7 +147,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 			harm("step-00000009")
 			os.Remove(filepath.Join(dir, "model.safetensors"))
 			w := new(watcher)
-			out := finish(t, settings(t, text), TrainOptions{Dir: dir, Resume: true, Watch: w})
+			out := finish(t, settings(t, text), run.Options{Dir: dir, Resume: true, Watch: w})
 			sameModel(t, file+" "+how, dir, whole)
 			if n := strings.Count(strings.Join(w.notes, "\n"), "skipped: "); n != 2 || out.Job.Loop.State.Step != 12 {
 				t.Errorf("%s %s: notes %q", file, how, w.notes)
@@ -154,7 +155,7 @@ func TestDamagedCheckpoints(t *testing.T) {
 			for _, step := range []string{"step-00000003", "step-00000006", "step-00000009", "step-00000012"} {
 				harm(step)
 			}
-			_, err := Train(context.Background(), settings(t, text), TrainOptions{Dir: dir, Resume: true})
+			_, err := Train(context.Background(), settings(t, text), run.Options{Dir: dir, Resume: true})
 			wantError(t, file+" "+how, err, "no complete checkpoint")
 		}
 	}
@@ -184,10 +185,10 @@ func TestTime(t *testing.T) {
 		},
 		checkpoint: func(s *loop.State) { saved = append(saved, s.Step) },
 	}
-	if out, err := Train(ctx, settings(t, text, changes...), TrainOptions{Dir: dir, Watch: &w}); err != nil || !out.Interrupted {
+	if out, err := Train(ctx, settings(t, text, changes...), run.Options{Dir: dir, Watch: &w}); err != nil || !out.Interrupted {
 		t.Fatal(err, out.Interrupted)
 	}
-	out := finish(t, settings(t, text, changes...), TrainOptions{Dir: dir, Resume: true, Watch: &w})
+	out := finish(t, settings(t, text, changes...), run.Options{Dir: dir, Resume: true, Watch: &w})
 	if s := out.Job.Loop.State; s.Step != 10 || s.Trained < 10*time.Hour || s.Trained > 11*time.Hour {
 		t.Errorf("%d steps in %v", s.Step, s.Trained)
 	}
@@ -218,8 +219,8 @@ func child(dir string) {
 			if limit := os.Getenv(childLimit); limit != "" {
 				w.checkpoint = func(*loop.State) { limitFiles(limit) }
 			}
-			_, err = os.Stat(filepath.Join(dir, recipeFile))
-			_, err = Train(context.Background(), s, TrainOptions{Dir: dir, Resume: err == nil, Watch: w})
+			_, err = os.Stat(filepath.Join(dir, run.RecipeFile))
+			_, err = Train(context.Background(), s, run.Options{Dir: dir, Resume: err == nil, Watch: w})
 		}
 	}
 	if err != nil {
@@ -302,7 +303,7 @@ func TestKill(t *testing.T) {
 	if losses(t, dir) != losses(t, whole) {
 		t.Error("the log differs")
 	}
-	for _, folder := range []string{dir, filepath.Join(dir, checkpointDir)} {
+	for _, folder := range []string{dir, filepath.Join(dir, run.CheckpointDir)} {
 		left, err := filepath.Glob(filepath.Join(folder, ".*hasten-tmp*"))
 		if err != nil || len(left) > 0 {
 			t.Errorf("%v left behind (%v)", left, err)

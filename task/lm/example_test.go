@@ -10,6 +10,7 @@ import (
 	"hasten/engine/memory"
 	"hasten/task/lm"
 	"hasten/task/recipe"
+	"hasten/task/run"
 )
 
 // Build, train, save and sample a model.
@@ -34,7 +35,7 @@ func Example() {
 	check(r.Set("data=" + text))
 	settings, err := lm.Resolve(r)
 	check(err)
-	out, err := lm.Train(context.Background(), settings, lm.TrainOptions{Dir: model})
+	out, err := lm.Train(context.Background(), settings, run.Options{Dir: model})
 	check(err)
 	fmt.Println(out.Last.Step, "steps; below half a bit per byte:", out.Last.BitsPerByte < 0.5)
 

@@ -13,14 +13,10 @@ import (
 	"hasten/model/format"
 	"hasten/model/format/hf"
 	"hasten/model/net"
-	"hasten/task/recipe"
 )
 
-// The files of a model directory, beside those of Hugging Face's layout.
-const (
-	recipeFile    = "recipe.toml"
-	tokenizerFile = "tokenizer.json"
-)
+// tokenizerFile is in a model directory beside those of Hugging Face's layout.
+const tokenizerFile = "tokenizer.json"
 
 // Model is a language model from a directory.
 type Model struct {
@@ -78,13 +74,6 @@ func Save(dir string, m *net.GPT, t token.Tokenizer) error {
 func saveTokenizer(dir string, t token.Tokenizer) error {
 	return atomicfile.WriteFile(filepath.Join(dir, tokenizerFile), func(w io.Writer) error {
 		_, err := t.WriteTo(w)
-		return err
-	})
-}
-
-func saveRecipe(dir string, r *recipe.Recipe) error {
-	return atomicfile.WriteFile(filepath.Join(dir, recipeFile), func(w io.Writer) error {
-		_, err := w.Write(r.TOML())
 		return err
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"hasten/learn/loop"
 	"hasten/learn/track"
 	"hasten/task/recipe"
+	"hasten/task/run"
 )
 
 // TestMain is the test program, or a training run in a process of its own that
@@ -91,7 +92,7 @@ func settings(t *testing.T, data string, changes ...string) *Settings {
 
 // watcher calls functions where they are set.
 type watcher struct {
-	silent
+	run.Silent
 	begin      func(j *Job)
 	step       func(s *loop.State)
 	evaluated  func(r track.Record)
@@ -101,9 +102,9 @@ type watcher struct {
 
 func (w *watcher) Note(text string) { w.notes = append(w.notes, text) }
 
-func (w *watcher) Begin(j *Job) {
+func (w *watcher) Begin(j run.Job, _ *run.Plan) {
 	if w.begin != nil {
-		w.begin(j)
+		w.begin(j.(*Job))
 	}
 }
 
@@ -129,12 +130,12 @@ func (w *watcher) Checkpoint(s *loop.State) {
 func train(t *testing.T, s *Settings) string {
 	t.Helper()
 	dir := t.TempDir()
-	finish(t, s, TrainOptions{Dir: dir})
+	finish(t, s, run.Options{Dir: dir})
 	return dir
 }
 
 // finish runs with options, to the end.
-func finish(t *testing.T, s *Settings, o TrainOptions) Outcome {
+func finish(t *testing.T, s *Settings, o run.Options) Outcome {
 	t.Helper()
 	out, err := Train(context.Background(), s, o)
 	if err != nil {
@@ -166,7 +167,8 @@ func sameModel(t *testing.T, what, got, want string) {
 	}
 }
 
-// losses are what the log of a run says, but for what the clock says.
+// losses are what the log of a run says, but for what the clock and the
+// process's memory say.
 func losses(t *testing.T, dir string) string {
 	t.Helper()
 	records, err := track.ReadLog(filepath.Join(dir, track.LogName))
@@ -175,7 +177,7 @@ func losses(t *testing.T, dir string) string {
 	}
 	var b strings.Builder
 	for _, r := range records {
-		r.Seconds, r.TokensPerS = 0, 0
+		r.Seconds, r.TokensPerS, r.Extra = 0, 0, nil
 		line, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"hasten/data/sample"
@@ -227,12 +226,4 @@ func (s *Settings) agree() error {
 // tokenIDs tells whether the data is token ids and not text.
 func (o *DataOptions) tokenIDs() bool {
 	return o.Format == "u8" || o.Format == "u16" || o.Format == "i32"
-}
-
-// width is the number of threads a run uses.
-func (r *Run) width() int {
-	if r.Threads > 0 {
-		return r.Threads
-	}
-	return runtime.GOMAXPROCS(0)
 }

@@ -21,6 +21,7 @@ import (
 	"hasten/learn/loop"
 	"hasten/learn/track"
 	"hasten/model/net"
+	"hasten/task/run"
 )
 
 // u16 is token ids as a file of them.
@@ -88,7 +89,7 @@ func TestFrom(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := train(t, settings(t, ids, changes...))
-		finish(t, settings(t, ids, append(changes, "steps=15")...), TrainOptions{Dir: dir, Resume: true})
+		finish(t, settings(t, ids, append(changes, "steps=15")...), run.Options{Dir: dir, Resume: true})
 		m, err := Open(new(memory.Arena), dir)
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +102,7 @@ func TestFrom(t *testing.T) {
 	// With a tokenizer, and text.
 	text := write(t, "text.txt", corpus(1, 4000))
 	first := train(t, settings(t, text))
-	out := finish(t, settings(t, text, "from="+first, "steps=1", "optim.lr=0", "evaluate.every=1"), TrainOptions{Dir: t.TempDir()})
+	out := finish(t, settings(t, text, "from="+first, "steps=1", "optim.lr=0", "evaluate.every=1"), run.Options{Dir: t.TempDir()})
 	m, err := Open(new(memory.Arena), first)
 	if err != nil {
 		t.Fatal(err)
@@ -156,17 +157,17 @@ func TestEpochs(t *testing.T) {
 			})
 		}}
 		dir := t.TempDir()
-		finish(t, settings(t, text, changes...), TrainOptions{Dir: dir, Watch: &w})
+		finish(t, settings(t, text, changes...), run.Options{Dir: dir, Watch: &w})
 		want := []string{"1@0", "2@3", "3@6", "4@8"} // before batches 0, 3, 6 (16 of 2·8 windows are in 5⅓), 8
 		if !slices.Equal(begun, want) {
 			t.Errorf("%s: epochs begin at %v, want %v", sampler, begun, want)
 		}
 		for _, stop := range []int{7, 4, 3} {
 			for step := stop + 1; step <= 9; step++ {
-				os.RemoveAll(filepath.Join(dir, checkpointDir, fmt.Sprintf("step-%08d", step)))
+				os.RemoveAll(filepath.Join(dir, run.CheckpointDir, fmt.Sprintf("step-%08d", step)))
 			}
 			begun = nil
-			out := finish(t, settings(t, text, append(changes, "checkpoint.every=0")...), TrainOptions{Dir: dir, Resume: true, Watch: &w})
+			out := finish(t, settings(t, text, append(changes, "checkpoint.every=0")...), run.Options{Dir: dir, Resume: true, Watch: &w})
 			var rest []string
 			for _, e := range want {
 				if _, at, _ := strings.Cut(e, "@"); at >= fmt.Sprint(stop) {
@@ -271,7 +272,7 @@ func TestDiverged(t *testing.T) {
 				return nil
 			})
 		}}
-		_, err := Train(context.Background(), settings(t, text), TrainOptions{Dir: dir, Watch: &w})
+		_, err := Train(context.Background(), settings(t, text), run.Options{Dir: dir, Watch: &w})
 		wantError(t, c.name, err, c.says, "(step 6 is saved in ")
 		var d *loop.Diverged
 		if !errors.As(err, &d) || d.LR == 0 {
@@ -280,16 +281,16 @@ func TestDiverged(t *testing.T) {
 		if c.want.LR = d.LR; *d != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, *d, c.want)
 		}
-		finish(t, settings(t, text), TrainOptions{Dir: dir, Resume: true})
+		finish(t, settings(t, text), run.Options{Dir: dir, Resume: true})
 		sameModel(t, c.name, dir, train(t, settings(t, text)))
 	}
 	dir := t.TempDir()
-	_, err := Train(context.Background(), settings(t, text, "optim.lr=1e38", "optim=sgd", "clip=0", "checkpoint.every=1", "schedule.warmup=0"), TrainOptions{Dir: dir})
+	_, err := Train(context.Background(), settings(t, text, "optim.lr=1e38", "optim=sgd", "clip=0", "checkpoint.every=1", "schedule.warmup=0"), run.Options{Dir: dir})
 	var d *loop.Diverged
 	if wantError(t, "rate of 1e38", err); !errors.As(err, &d) {
 		t.Errorf("%v", err)
 	}
-	if path, _, err := atomicfile.Newest(filepath.Join(dir, checkpointDir)); err == nil {
+	if path, _, err := atomicfile.Newest(filepath.Join(dir, run.CheckpointDir)); err == nil {
 		j, err := NewJob(settings(t, text, "optim=sgd"), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -334,7 +335,7 @@ func TestEvaluations(t *testing.T) {
 			},
 			evaluated: func(r track.Record) { at = append(at, r.Step) },
 		}
-		finish(t, settings(t, text, append(c.changes, "checkpoint.every=0", "checkpoint.time=0s")...), TrainOptions{Dir: t.TempDir(), Watch: &w})
+		finish(t, settings(t, text, append(c.changes, "checkpoint.every=0", "checkpoint.time=0s")...), run.Options{Dir: t.TempDir(), Watch: &w})
 		if !slices.Equal(at, c.want) {
 			t.Errorf("%v: evaluated after steps %v, want %v", c.changes, at, c.want)
 		}
@@ -344,11 +345,11 @@ func TestEvaluations(t *testing.T) {
 // TestTarget ends at a validation loss.
 func TestTarget(t *testing.T) {
 	text := write(t, "text.txt", corpus(1, 4000))
-	out := finish(t, settings(t, text, "steps=0", "target=5.3", "evaluate.every=2"), TrainOptions{Dir: t.TempDir()})
+	out := finish(t, settings(t, text, "steps=0", "target=5.3", "evaluate.every=2"), run.Options{Dir: t.TempDir()})
 	if s := out.Job.Loop.State; s.ValLoss > 5.3 || s.Step < 2 || s.Step%2 != 0 || out.Last.ValLoss != s.ValLoss {
 		t.Errorf("ended after step %d at %v", s.Step, s.ValLoss)
 	}
-	_, err := Train(context.Background(), settings(t, text, "target=1", "data.fraction=0"), TrainOptions{Dir: t.TempDir()})
+	_, err := Train(context.Background(), settings(t, text, "target=1", "data.fraction=0"), run.Options{Dir: t.TempDir()})
 	wantError(t, "target without validation", err, "a target needs validation data")
 }
 
@@ -378,38 +379,38 @@ func TestRefused(t *testing.T) {
 		name    string
 		data    string
 		changes []string
-		o       TrainOptions
+		o       run.Options
 		want    string
 	}{
-		{"a run is there", text, nil, TrainOptions{Dir: done}, "holds a model or a training run already: add --resume"},
-		{"a model is there", text, nil, TrainOptions{Dir: model}, "already"},
-		{"in use", text, nil, TrainOptions{Dir: locked}, "is in use by process"},
-		{"a file is there", text, nil, TrainOptions{Dir: text}, "text.txt"},
-		{"nothing to resume", text, nil, TrainOptions{Resume: true}, "nothing to resume in"},
-		{"another seed", text, []string{"seed=4"}, TrainOptions{Dir: done, Resume: true}, "seed 3, not 4"},
-		{"another batch", text, []string{"batch=4"}, TrainOptions{Dir: done, Resume: true}, "resume with the same data and batch settings"},
-		{"another optimiser", text, []string{"optim=sgd"}, TrainOptions{Dir: done, Resume: true}, `tensor "v.`},
-		{"another number of heads", text, []string{"model.heads=4"}, TrainOptions{Dir: done, Resume: true}, "has model.heads=2, not 4"},
-		{"another layout", text, []string{"model=gpt2", "model.layers=2", "model.heads=2", "model.dim=16", "model.hidden=24", "model.ctx=16"}, TrainOptions{Dir: done, Resume: true}, "has model"},
-		{"another tokenizer", text, []string{"tokenizer=bpe:300"}, TrainOptions{Dir: done, Resume: true}, "has tokenizer=bytes, not bpe:300"},
-		{"a damaged recipe", text, nil, TrainOptions{Dir: damaged(recipeFile, "a = ["), Resume: true}, "recipe.toml: line 1"},
-		{"a damaged tokenizer", text, nil, TrainOptions{Dir: damaged(tokenizerFile, "{"), Resume: true}, "tokenizer.json"},
+		{"a run is there", text, nil, run.Options{Dir: done}, "holds a model or a training run already: add --resume"},
+		{"a model is there", text, nil, run.Options{Dir: model}, "already"},
+		{"in use", text, nil, run.Options{Dir: locked}, "is in use by process"},
+		{"a file is there", text, nil, run.Options{Dir: text}, "text.txt"},
+		{"nothing to resume", text, nil, run.Options{Resume: true}, "nothing to resume in"},
+		{"another seed", text, []string{"seed=4"}, run.Options{Dir: done, Resume: true}, "seed 3, not 4"},
+		{"another batch", text, []string{"batch=4"}, run.Options{Dir: done, Resume: true}, "resume with the same data and batch settings"},
+		{"another optimiser", text, []string{"optim=sgd"}, run.Options{Dir: done, Resume: true}, `tensor "v.`},
+		{"another number of heads", text, []string{"model.heads=4"}, run.Options{Dir: done, Resume: true}, "has model.heads=2, not 4"},
+		{"another layout", text, []string{"model=gpt2", "model.layers=2", "model.heads=2", "model.dim=16", "model.hidden=24", "model.ctx=16"}, run.Options{Dir: done, Resume: true}, "has model"},
+		{"another tokenizer", text, []string{"tokenizer=bpe:300"}, run.Options{Dir: done, Resume: true}, "has tokenizer=bytes, not bpe:300"},
+		{"a damaged recipe", text, nil, run.Options{Dir: damaged(run.RecipeFile, "a = ["), Resume: true}, "recipe.toml: line 1"},
+		{"a damaged tokenizer", text, nil, run.Options{Dir: damaged(tokenizerFile, "{"), Resume: true}, "tokenizer.json"},
 
-		{"no such data", "nowhere.txt", nil, TrainOptions{}, "nowhere.txt: no such file"},
-		{"too little data", write(t, "short.txt", "short"), nil, TrainOptions{}, "give more data or shorten the context"},
-		{"too little validation", text, []string{"data.fraction=0.001"}, TrainOptions{}, "validation: "},
-		{"not UTF-8", write(t, "latin.txt", strings.Repeat("caf\xe9 au lait\n", 300)), nil, TrainOptions{}, "UTF-8"},
-		{"no such model", text, []string{"from=nowhere"}, TrainOptions{}, filepath.Join("nowhere", "config.json")},
-		{"no tokenizer", text, []string{"from=" + model}, TrainOptions{}, "has no tokenizer.json: give token ids"},
-		{"odd bytes", write(t, "odd.bin", "abc"), []string{"from=" + model, "data.format=u16"}, TrainOptions{}, "odd.bin: 3 bytes"},
-		{"ids too large", ids, []string{"from=" + model, "data.format=u16"}, TrainOptions{}, "not in the vocabulary of 40"},
+		{"no such data", "nowhere.txt", nil, run.Options{}, "nowhere.txt: no such file"},
+		{"too little data", write(t, "short.txt", "short"), nil, run.Options{}, "give more data or shorten the context"},
+		{"too little validation", text, []string{"data.fraction=0.001"}, run.Options{}, "validation: "},
+		{"not UTF-8", write(t, "latin.txt", strings.Repeat("caf\xe9 au lait\n", 300)), nil, run.Options{}, "UTF-8"},
+		{"no such model", text, []string{"from=nowhere"}, run.Options{}, filepath.Join("nowhere", "config.json")},
+		{"no tokenizer", text, []string{"from=" + model}, run.Options{}, "has no tokenizer.json: give token ids"},
+		{"odd bytes", write(t, "odd.bin", "abc"), []string{"from=" + model, "data.format=u16"}, run.Options{}, "odd.bin: 3 bytes"},
+		{"ids too large", ids, []string{"from=" + model, "data.format=u16"}, run.Options{}, "not in the vocabulary of 40"},
 	} {
 		if c.o.Dir == "" {
 			c.o.Dir = t.TempDir()
 		}
 		_, err := Train(context.Background(), settings(t, c.data, c.changes...), c.o)
 		wantError(t, c.name, err, c.want)
-		if exists := strings.HasSuffix(c.name, "is there") && c.o.Dir != text; errors.Is(err, ErrExists) != exists {
+		if exists := strings.HasSuffix(c.name, "is there") && c.o.Dir != text; errors.Is(err, run.ErrExists) != exists {
 			t.Errorf("%s: ErrExists is %v", c.name, !exists)
 		}
 	}
@@ -425,13 +426,13 @@ func TestUnreadableData(t *testing.T) {
 	path := write(t, "ids.bin", u16(tokens))
 	changes := []string{"from=" + from, "data.format=u16", "sampler=sequential"}
 	dir := t.TempDir()
-	_, err := Train(context.Background(), settings(t, path, changes...), TrainOptions{Dir: dir})
+	_, err := Train(context.Background(), settings(t, path, changes...), run.Options{Dir: dir})
 	wantError(t, "bad token", err, "ids.bin: token 40 at position 229", "(step 6 is saved in")
 	tokens[16*2*7+5] = 4
 	if err := os.WriteFile(path, []byte(u16(tokens)), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	finish(t, settings(t, path, changes...), TrainOptions{Dir: dir, Resume: true})
+	finish(t, settings(t, path, changes...), run.Options{Dir: dir, Resume: true})
 	want := train(t, settings(t, path, changes...))
 	if content(t, dir, "model.safetensors") != content(t, want, "model.safetensors") {
 		t.Error("mended and resumed, the weights differ")
@@ -456,7 +457,7 @@ func TestNothingFromTheHeap(t *testing.T) {
 				}
 			}}
 			s := settings(t, text, append(changes, "steps=70", "model.ctx=32", "model.dim=32", "batch=8", "evaluate.every=200", "checkpoint.every=0", fmt.Sprint("threads=", threads))...)
-			out := finish(t, s, TrainOptions{Dir: t.TempDir(), Watch: &w})
+			out := finish(t, s, run.Options{Dir: t.TempDir(), Watch: &w})
 			// With two threads the pool keeps a record of every loop that the
 			// other thread has yet to hear of; products as small as these are
 			// over before.
