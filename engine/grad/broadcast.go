@@ -42,9 +42,9 @@ func eachRow(a rowArgs) {
 func AddRow(t *Tape, x, b *Var) *Var {
 	checkLen("AddRow", x, b, x.Cols())
 	y := t.New(x.Shape)
+	t.Record(y, addRowBack, x, b).Tangent(addRowTangent).PerSample(1)
 	eachRow(rowArgs{y: y.Data, x: x.Data, v: b.Data, rows: x.Rows(), cols: x.Cols(),
 		row: func(a *rowArgs, _ int, y, x []float32) { simd.Add(y, x, a.v) }})
-	t.Record(y, addRowBack, x, b).Tangent(addRowTangent).PerSample(1)
 	return y
 }
 
@@ -61,9 +61,9 @@ func addRowTangent(n *Node) *Var { return plusRow(n.Tape, n.Out.Shape, n.Tan(0),
 func MulRow(t *Tape, x, w *Var) *Var {
 	checkLen("MulRow", x, w, x.Cols())
 	y := t.New(x.Shape)
+	t.Record(y, mulRowBack, x, w).Tangent(mulRowTangent).PerSample(1)
 	eachRow(rowArgs{y: y.Data, x: x.Data, v: w.Data, rows: x.Rows(), cols: x.Cols(),
 		row: func(a *rowArgs, _ int, y, x []float32) { simd.Mul(y, x, a.v) }})
-	t.Record(y, mulRowBack, x, w).Tangent(mulRowTangent).PerSample(1)
 	return y
 }
 

@@ -26,7 +26,8 @@ func (t *Tape) Checkpoint(x *Var, run Segment) *Var {
 	s := t.newSegment()
 	s.run, s.rand = run, t.Rand
 	inner := s.tape
-	inner.Policy, inner.Rand, inner.off = t.Policy, t.Rand, true
+	inner.Policy, inner.Rand = t.Policy, t.Rand
+	inner.off, inner.first, inner.again = true, !t.again, false
 	y := run(inner, inner.Stop(x))
 	out := t.New(y.Shape)
 	copy(out.Data, y.Data)
@@ -44,7 +45,8 @@ var anyParameter = Var{wanted: true}
 func checkpointBack(n *Node) {
 	s := n.State.(*segment)
 	inner := s.tape
-	inner.Rand, inner.off = s.rand, false
+	inner.Rand = s.rand
+	inner.off, inner.first, inner.again = false, false, true
 	x := inner.Stop(n.In[0])
 	x.wanted = n.In[0].wanted
 	inner.SetGrad(s.run(inner, x), n.Out.Grad)

@@ -21,10 +21,10 @@ import (
 func Conv(t *Tape, x, w, b *Var, c *conv.Conv) *Var {
 	k := convOf(c, "Conv", x, w.first(), x.Cols())
 	y := t.New(k.shape(x.Rank(), true))
-	k.Forward(y.Data, x.Data, w.Data, data(b), matmul.Identity)
 	if n := t.Record(y, convBack, x, w, b).Tangent(convTangent).PerSample(1, 2); n != nil {
 		n.State = c
 	}
+	k.Forward(y.Data, x.Data, w.Data, data(b), matmul.Identity)
 	return y
 }
 
@@ -34,10 +34,10 @@ func Conv(t *Tape, x, w, b *Var, c *conv.Conv) *Var {
 func ConvTransposed(t *Tape, x, w, b *Var, c *conv.Conv) *Var {
 	k := convOf(c, "ConvTransposed", x, x.Cols(), transposedIn(c, w))
 	y := t.New(k.shape(x.Rank(), false))
-	k.Transposed(y.Data, x.Data, w.Data, data(b), matmul.Identity)
 	if n := t.Record(y, convTransposedBack, x, w, b).Tangent(convTransposedTangent).PerSample(1, 2); n != nil {
 		n.State = c
 	}
+	k.Transposed(y.Data, x.Data, w.Data, data(b), matmul.Identity)
 	return y
 }
 

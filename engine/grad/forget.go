@@ -40,6 +40,7 @@ func (t *Tape) remember(v *Var) {
 		return
 	}
 	v.source.remember()
+	t.fetch(v.source.In[:])
 	v.Data, v.owned, v.forgotten = t.Arena.Dirty(memory.Activations, v.Len()), true, false
 	v.source.again(v.source)
 }

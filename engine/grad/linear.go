@@ -21,6 +21,7 @@ func LinearAdd(t *Tape, x, w, b, r *Var) *Var {
 		panic(fmt.Sprintf("grad: Linear of %v by %v (bias %v, residual %v)", x.Shape, w.Shape, shapeOf(b), shapeOf(r)))
 	}
 	y := t.New(x.Shape.WithLast(out))
+	t.Record(y, linearBack, x, w, b, r).Tangent(linearTangent).PerSample(1, 2).Squares(linearSquares)
 	a := matmul.Args{M: x.Rows(), N: out, K: in, A: x.Data, B: w.Data, TransB: true, C: y.Data}
 	if b != nil {
 		a.Bias = b.Data
@@ -29,7 +30,6 @@ func LinearAdd(t *Tape, x, w, b, r *Var) *Var {
 		a.Residual = r.Data
 	}
 	t.Policy.Mul(precision.Forward, a)
-	t.Record(y, linearBack, x, w, b, r).Tangent(linearTangent).PerSample(1, 2).Squares(linearSquares)
 	return y
 }
 
@@ -69,8 +69,8 @@ func MatMul(t *Tape, a, b *Var) *Var {
 		panic(fmt.Sprintf("grad: MatMul of %v by %v", a.Shape, b.Shape))
 	}
 	y := t.New(a.Shape.WithLast(b.Cols()))
-	t.Policy.Mul(precision.Forward, matmul.Args{M: a.Rows(), N: b.Cols(), K: a.Cols(), A: a.Data, B: b.Data, C: y.Data})
 	t.Record(y, matmulBack, a, b).Tangent(matmulTangent).PerSample(1)
+	t.Policy.Mul(precision.Forward, matmul.Args{M: a.Rows(), N: b.Cols(), K: a.Cols(), A: a.Data, B: b.Data, C: y.Data})
 	return y
 }
 

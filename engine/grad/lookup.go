@@ -28,6 +28,9 @@ func Embedding(t *Tape, w *Var, ids []int32) *Var {
 		}
 	}
 	y := t.New(tensor.Of(len(ids), d))
+	if n := t.Record(y, embeddingBack, w).Tangent(embeddingTangent).PerSample(0).Squares(embeddingSquares); n != nil {
+		n.Index = ids
+	}
 	lookupLoop.Run(par.Pieces(len(ids), rowGrain), lookupArgs{y.Data, w.Data, ids, d}, func(a *lookupArgs, i int) {
 		lo, hi := par.Bounds(i, rowGrain, len(a.ids))
 		for r := lo; r < hi; r++ {
@@ -35,9 +38,6 @@ func Embedding(t *Tape, w *Var, ids []int32) *Var {
 			copy(a.y[r*a.columns:(r+1)*a.columns], a.w[id*a.columns:(id+1)*a.columns])
 		}
 	})
-	if n := t.Record(y, embeddingBack, w).Tangent(embeddingTangent).PerSample(0).Squares(embeddingSquares); n != nil {
-		n.Index = ids
-	}
 	return y
 }
 
@@ -65,11 +65,11 @@ func AddPositions(t *Tape, x, w *Var, period int) *Var {
 		panic(fmt.Sprintf("grad: AddPositions of %v to %v, period %d", w.Shape, x.Shape, period))
 	}
 	y := t.New(x.Shape)
-	for i := 0; i < rows; i += period {
-		simd.Add(y.Data[i*d:(i+period)*d], x.Data[i*d:(i+period)*d], w.Data[:period*d])
-	}
 	if n := t.Record(y, positionsBack, x, w).Tangent(positionsTangent).PerSample(1); n != nil {
 		n.Ints[0] = period
+	}
+	for i := 0; i < rows; i += period {
+		simd.Add(y.Data[i*d:(i+period)*d], x.Data[i*d:(i+period)*d], w.Data[:period*d])
 	}
 	return y
 }

@@ -56,6 +56,9 @@ type Var struct {
 
 	source    *Node // the operation that computed it
 	forgotten bool  // Data were freed and must be computed again
+
+	keeper Keeper // of a parameter that is not always in memory
+	id     int    // by which the keeper knows it
 }
 
 // Param is a trainable tensor with a name.
@@ -116,6 +119,9 @@ type Tape struct {
 	ns       int
 
 	off      bool          // recording is switched off
+	first    bool          // off, for the first run of a segment
+	again    bool          // for the run of a segment in the backward pass
+	ids      []int         // workspace of fetch
 	plain    bool          // Checkpoint records its segments like everything else
 	tangents map[*Var]*Var // of the JVP under way
 	samples  PerSample     // of the last BackwardPerSample
@@ -216,8 +222,10 @@ func (t *Tape) newVar() *Var {
 //		}
 //	}
 //
-// A back that captures nothing makes recording free of allocation. A back that
-// reads Out.Data must say so by KeepOut. Tangent and PerSample say what more
+// An operation that reads parameters records first and computes then: recording
+// puts parameters with a Keeper in place. A back that captures nothing makes
+// recording free of allocation. A back that reads Out.Data must say so by
+// KeepOut. Tangent and PerSample say what more
 // the operation can do.
 func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
 	wanted := false
@@ -232,6 +240,10 @@ func (t *Tape) Record(out *Var, back func(*Node), in ...*Var) *Node {
 			v.used = true
 		}
 		wanted = wanted || v.wanted
+	}
+	t.fetch(in)
+	if wanted && (t.first || !t.off) {
+		t.recorded(in)
 	}
 	if t.off || !wanted {
 		return nil
@@ -294,6 +306,9 @@ func (t *Tape) gradInto(v *Var) (g []float32, fresh bool) {
 	case !v.Wanted():
 		return nil, false
 	case v.param:
+		if v.keeper != nil && v.Grad == nil {
+			v.keeper.FetchGrad(v.id)
+		}
 		fresh, v.stale = v.stale, false
 		return v.Grad, fresh
 	case v.Grad == nil:
@@ -389,6 +404,7 @@ func (t *Tape) BackwardFrom() {
 		n := t.nodes[i]
 		n.backward()
 		t.freeNode(n)
+		n.carried()
 	}
 	t.n = 0
 }
@@ -402,6 +418,7 @@ func (n *Node) backward() {
 	for _, x := range n.In {
 		if x.Wanted() {
 			n.remember()
+			n.Tape.fetch(n.In[:])
 			n.back(n)
 			return
 		}
@@ -456,9 +473,9 @@ func (t *Tape) Reset() {
 // NoGrad runs f without recording: for evaluation, and for what must not be
 // differentiated.
 func (t *Tape) NoGrad(f func()) {
-	was := t.off
-	t.off = true
-	defer func() { t.off = was }()
+	off, first := t.off, t.first
+	t.off, t.first = true, false
+	defer func() { t.off, t.first = off, first }()
 	f()
 }
 
