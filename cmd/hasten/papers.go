@@ -11,6 +11,7 @@ import (
 
 	"hasten/lab/card"
 	"hasten/lab/papers"
+	"hasten/lab/reproduce"
 	"hasten/lab/result"
 )
 
@@ -66,7 +67,13 @@ func papersCommand() *cobra.Command {
 		}
 		return showPaper(os.Stdout, &e)
 	}
-	c.AddCommand(list, search, show)
+
+	scoreboard := &cobra.Command{Use: "scoreboard", Short: "Print what all papers claim and what was measured, as Markdown", Args: cobra.NoArgs}
+	scoreboard.RunE = func(*cobra.Command, []string) error {
+		fmt.Print(reproduce.Scoreboard(papers.All()))
+		return nil
+	}
+	c.AddCommand(list, search, show, scoreboard)
 	return c
 }
 
