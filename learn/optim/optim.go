@@ -2,8 +2,8 @@
 // parameter of a model in one pass over memory.
 //
 // An optimiser is a struct whose exported fields are its options. A new one is
-// one file with its formula and its code, and one row in Parts; the shared
-// tests then run over it too.
+// one file with its formula and its code, one row in Parts, and a plain twin in
+// float64 in package ref; the shared tests then run over it too.
 package optim
 
 import (
@@ -51,6 +51,7 @@ var Parts = part.Table[Optimizer]{
 	Help: "optimiser: how gradients move the weights",
 	Parts: []part.Part[Optimizer]{
 		{Name: "adamw", Help: "Adam with decoupled weight decay", New: func() Optimizer { return NewAdamW() }},
+		{Name: "adan", Paper: "adan", Help: "adaptive Nesterov momentum, from the change of the gradient", New: func() Optimizer { return NewAdan() }},
 		{Name: "sgd", Help: "stochastic gradient descent with momentum", New: func() Optimizer { return NewSGD() }},
 	},
 }
