@@ -5,18 +5,19 @@
 // GPT-2's (LayerNorm, learned positions, GELU, biases). Its parameters are
 // fused where one product can do the work of several: queries, keys and values
 // are one matrix, gate and up another.
+//
+// What a block does with tokens is a matter of parts: Mixers and FFNs are the
+// tables of them, in the terms of package block.
 package net
 
 import (
 	"fmt"
-	"math"
 
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/part"
-	"hasten/engine/rng"
 	"hasten/model/attention"
-	"hasten/model/layer"
+	"hasten/model/block"
 )
 
 // Config is the shape of a GPT. Zero values of KV, Hidden stand for the usual:
@@ -39,6 +40,9 @@ type Config struct {
 	AttentionBias bool   // biases in the products of attention; always in GPT-2
 	MLPBias       bool   // biases in the feed-forward; always in GPT-2
 
+	Mixer block.MixerPart // nil: Attention, as both layouts have it
+	FFN   block.FFNPart   // nil: Dense, as both layouts have it
+
 	Recompute bool `set:"recompute" help:"keep no activations inside a block, compute them again: less memory, more time"`
 }
 
@@ -58,6 +62,12 @@ var Parts = part.Table[*Config]{
 
 // Validate settles the zero values and checks that the sizes go together.
 func (c *Config) Validate() error {
+	if c.Mixer == nil {
+		c.Mixer = Mixers.Parts[0].New()
+	}
+	if c.FFN == nil {
+		c.FFN = FFNs.Parts[0].New()
+	}
 	if c.KV == 0 {
 		c.KV = c.Heads
 	}
@@ -95,9 +105,8 @@ type GPT struct {
 	Norm     Norm
 	Head     *grad.Param // [Vocab, Dim]; Token when tied
 
-	params []*grad.Param
-	rotary *grad.Rotary
-	arena  *memory.Arena
+	params    block.Params
+	auxiliary block.Auxiliary
 }
 
 // Norm is the gain, and for LayerNorm the bias, of a normalisation.
@@ -106,25 +115,14 @@ type Norm struct {
 	Eps        float32
 }
 
-// Linear is the weight [out, in] and the bias [out] (or nil) of a linear layer.
-type Linear struct{ Weight, Bias *grad.Param }
-
-// Block is one transformer block: x + Out(attend(QKV(norm x))), then
-// x + Down(act(Up(norm x))).
+// Block is one transformer block: x + Mixer(norm x), then x + FFN(norm x).
 type Block struct {
 	Norm1, Norm2 Norm
-	QKV, Out     Linear // QKV: rows of the queries, the keys, the values
-	Up, Down     Linear // Up: for SwiGLU the rows of the gates, then the ups
+	Mixer        block.Mixer
+	FFN          block.FFN
 
-	model   *GPT
-	pass    pass         // of the forward pass under way
-	segment grad.Segment // forward, as a value made once
-}
-
-// pass is what a forward pass hands to its blocks.
-type pass struct {
-	length int
-	mask   attention.Mask
+	segments block.Segments // of the forward pass under way
+	segment  grad.Segment   // forward, as a value made once
 }
 
 // NewGPT returns a model of zeros whose parameters come from the arena; Init
@@ -136,114 +134,92 @@ func NewGPT(a *memory.Arena, c Config) (*GPT, error) {
 	if c.Vocab < 1 {
 		return nil, fmt.Errorf("model: a vocabulary of %d", c.Vocab)
 	}
-	m := &GPT{Config: c, arena: a}
-	m.Token = m.param("tok.weight", c.Vocab, c.Dim)
+	m := &GPT{Config: c, params: block.Params{Arena: a}}
+	m.Token = m.params.Param("tok.weight", block.Weight(), c.Vocab, c.Dim)
 	if c.Arch == "gpt2" {
-		m.Position = m.param("pos.weight", c.Ctx, c.Dim)
-	} else {
-		m.rotary = grad.NewRotary(c.Ctx, c.HeadSize(), c.Theta)
+		m.Position = m.params.Param("pos.weight", block.Weight(), c.Ctx, c.Dim)
 	}
+	shape := c.shape()
 	for i := range c.Layers {
-		b := &Block{model: m}
-		name := fmt.Sprintf("blocks.%d.", i)
-		b.Norm1 = m.norm(name + "norm1")
-		b.QKV = m.linear(name+"attn.qkv", (c.Heads+2*c.KV)*c.HeadSize(), c.Dim, c.AttentionBias)
-		b.Out = m.linear(name+"attn.out", c.Dim, c.Dim, c.AttentionBias)
-		b.Norm2 = m.norm(name + "norm2")
-		if c.Arch == "llama" {
-			b.Up = m.linear(name+"mlp.gateup", 2*c.Hidden, c.Dim, c.MLPBias)
-		} else {
-			b.Up = m.linear(name+"mlp.up", c.Hidden, c.Dim, c.MLPBias)
+		b, err := m.newBlock(&block.Site{Shape: shape, Prefix: fmt.Sprintf("blocks.%d.", i), Auxiliary: &m.auxiliary, Params: &m.params})
+		if err != nil {
+			return nil, fmt.Errorf("model: %w", err)
 		}
-		b.Down = m.linear(name+"mlp.down", c.Dim, c.Hidden, c.MLPBias)
-		b.segment = b.forward
 		m.Blocks = append(m.Blocks, b)
 	}
 	m.Norm = m.norm("norm")
 	m.Head = m.Token
 	if !c.Tied {
-		m.Head = m.param("head.weight", c.Vocab, c.Dim)
+		m.Head = m.params.Param("head.weight", block.Weight(), c.Vocab, c.Dim)
+	}
+	if err := m.params.Err(); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
 	}
 	return m, nil
 }
 
-func (m *GPT) param(name string, dims ...int) *grad.Param {
-	p := grad.NewParam(m.arena, name, dims...)
-	m.params = append(m.params, p)
-	return p
+// CheckParts tells whether the parts of the blocks go with the model's shape,
+// and makes nothing.
+func (c Config) CheckParts() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	m := &GPT{Config: c}
+	_, err := m.newBlock(&block.Site{Shape: c.shape(), Auxiliary: &m.auxiliary, Params: &m.params})
+	return err
 }
 
-func (m *GPT) linear(name string, out, in int, bias bool) Linear {
-	l := Linear{Weight: m.param(name+".weight", out, in)}
-	if bias {
-		l.Bias = m.param(name+".bias", out)
+// shape is what the parts of the blocks know of the model.
+func (c *Config) shape() block.Shape {
+	s := block.Shape{
+		Layers: c.Layers, Heads: c.Heads, KV: c.KV, Dim: c.Dim, Hidden: c.Hidden, Ctx: c.Ctx,
+		Gated: c.Arch == "llama", Activation: c.Activation, AttentionBias: c.AttentionBias, MLPBias: c.MLPBias,
 	}
-	return l
+	if c.Arch == "llama" {
+		s.Rotary = grad.NewRotary(c.Ctx, c.HeadSize(), c.Theta)
+	}
+	return s
+}
+
+func (m *GPT) newBlock(s *block.Site) (b *Block, err error) {
+	b = new(Block)
+	b.segment = b.forward
+	b.Norm1 = m.norm(s.Prefix + "norm1")
+	if b.Mixer, err = m.Config.Mixer.NewMixer(s); err != nil {
+		return nil, fmt.Errorf("mixer=%s: %w", MixerName(m.Config.Mixer), err)
+	}
+	b.Norm2 = m.norm(s.Prefix + "norm2")
+	if b.FFN, err = m.Config.FFN.NewFFN(s); err != nil {
+		return nil, fmt.Errorf("ffn=%s: %w", FFNName(m.Config.FFN), err)
+	}
+	return b, nil
 }
 
 func (m *GPT) norm(name string) Norm {
-	n := Norm{Gain: m.param(name+".weight", m.Dim), Eps: float32(m.Eps)}
+	n := Norm{Gain: m.params.Param(name+".weight", block.Constant(1), m.Dim), Eps: float32(m.Eps)}
 	if m.Arch == "gpt2" {
-		n.Bias = m.param(name+".bias", m.Dim)
+		n.Bias = m.params.Param(name+".bias", block.Constant(0), m.Dim)
 	}
 	return n
 }
 
 // Params are all parameters, in the order of the forward pass.
-func (m *GPT) Params() []*grad.Param { return m.params }
+func (m *GPT) Params() []*grad.Param { return m.params.All }
 
 // NumParams is the number of trainable floats.
 func (m *GPT) NumParams() int {
 	n := 0
-	for _, p := range m.params {
+	for _, p := range m.params.All {
 		n += p.Len()
 	}
 	return n
 }
 
 // Init draws the weights as GPT-2 does: normal with deviation 0.02, divided by
-// √(2·layers) for the two products that end in the residual stream; gains 1,
-// biases 0. Every parameter has its own stream of random numbers.
-func (m *GPT) Init(seed uint64) {
-	for i, p := range m.params {
-		switch {
-		case p.Rank() > 1:
-			std := 0.02
-			if m.endsBranch(p) {
-				std /= math.Sqrt(float64(2 * m.Layers))
-			}
-			s := rng.New(seed, initStream).Split(uint64(i))
-			s.FillNormal(p.Data, 0, std)
-		case m.isGain(p):
-			for j := range p.Data {
-				p.Data[j] = 1
-			}
-		default:
-			clear(p.Data)
-		}
-	}
-}
-
-// initStream is the random stream that initial weights are drawn from.
-const initStream = 0x696e6974
-
-func (m *GPT) endsBranch(p *grad.Param) bool {
-	for _, b := range m.Blocks {
-		if p == b.Out.Weight || p == b.Down.Weight {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *GPT) isGain(p *grad.Param) bool {
-	for _, b := range m.Blocks {
-		if p == b.Norm1.Gain || p == b.Norm2.Gain {
-			return true
-		}
-	}
-	return p == m.Norm.Gain
-}
+// √(2·layers) for the products that end in the residual stream; gains 1, biases
+// 0; the parts of the blocks say how other parameters begin. Every parameter has
+// its own stream of random numbers.
+func (m *GPT) Init(seed uint64) { m.params.Init(seed) }
 
 // Hidden computes the values that go into the output layer. tokens: sequences
 // of the given length ≤ Ctx, one after the other; they must stay as they are
@@ -259,8 +235,9 @@ func (m *GPT) Hidden(t *grad.Tape, tokens []int32, length int, mask attention.Ma
 	if m.Position != nil {
 		x = grad.AddPositions(t, x, m.Position.Var, length)
 	}
+	m.auxiliary.Begin()
 	for _, b := range m.Blocks {
-		b.pass = pass{length, mask}
+		b.segments = block.Segments{Length: length, Mask: mask}
 		if m.Recompute {
 			x = t.Checkpoint(x, b.segment)
 		} else {
@@ -271,46 +248,18 @@ func (m *GPT) Hidden(t *grad.Tape, tokens []int32, length int, mask attention.Ma
 }
 
 func (b *Block) forward(t *grad.Tape, x *grad.Var) *grad.Var {
-	c := &b.model.Config
-	heads := layer.Heads{Query: c.Heads, KV: c.KV, Size: c.HeadSize()}
-	// What norms and activation functions give is cheaper to compute again in
-	// the backward pass than to keep until then.
-	n := b.Norm1.apply(t, x)
-	h := b.QKV.apply(t, n, nil)
-	t.Forget(n)
-	if b.model.rotary != nil {
-		h = grad.RoPE(t, h, b.model.rotary, c.Heads+c.KV, b.pass.length)
-	}
-	h = layer.Attend(t, h, heads, b.pass.length, b.pass.mask)
-	x = b.Out.apply(t, h, x)
-
-	n = b.Norm2.apply(t, x)
-	h = b.Up.apply(t, n, nil)
-	t.Forget(n)
-	a := b.activate(t, h)
-	y := b.Down.apply(t, a, x)
-	t.Forget(a)
-	return y
+	x = b.Mixer.Forward(t, b.Norm1.apply(t, x), x, b.segments)
+	return b.FFN.Forward(t, b.Norm2.apply(t, x), x)
 }
 
-func (b *Block) activate(t *grad.Tape, x *grad.Var) *grad.Var {
-	switch {
-	case b.model.Arch == "llama":
-		return grad.SwiGLU(t, x)
-	case b.model.Activation == "gelu":
-		return grad.GELU(t, x)
-	case b.model.Activation == "relu":
-		return grad.ReLU(t, x)
+// WithAuxiliary returns the loss of the forward pass plus the terms that parts
+// of the model add to it, such as the balance of a router; the loss itself where
+// there are none. It must be the last operation on the tape.
+func (m *GPT) WithAuxiliary(t *grad.Tape, loss *grad.Var) *grad.Var {
+	if m.auxiliary.Value() == 0 {
+		return loss
 	}
-	return grad.GELUTanh(t, x)
-}
-
-func (l Linear) apply(t *grad.Tape, x, residual *grad.Var) *grad.Var {
-	var bias *grad.Var
-	if l.Bias != nil {
-		bias = l.Bias.Var
-	}
-	return grad.LinearAdd(t, x, l.Weight.Var, bias, residual)
+	return m.auxiliary.Join(t, loss)
 }
 
 func (n Norm) apply(t *grad.Tape, x *grad.Var) *grad.Var {
@@ -327,10 +276,7 @@ func (n Norm) apply(t *grad.Tape, x *grad.Var) *grad.Var {
 func (m *GPT) FLOPs(tokens, length int) float64 {
 	perToken := float64(m.Head.Len())
 	for _, b := range m.Blocks {
-		for _, w := range []*grad.Param{b.QKV.Weight, b.Out.Weight, b.Up.Weight, b.Down.Weight} {
-			perToken += float64(w.Len())
-		}
+		perToken += b.Mixer.MACs(length) + b.FFN.MACs()
 	}
-	attend := float64(m.Layers) * float64(m.Dim) * float64(length+1) // q·k and p·v over (length+1)/2 keys
-	return 6 * float64(tokens) * (perToken + attend)
+	return 6 * float64(tokens) * perToken
 }

@@ -62,7 +62,7 @@ func TestGradientsAgainstDifferences(t *testing.T) {
 			continue // its kinks show in differences
 		}
 		tokens, targets := randomTokens(48, m.Vocab), randomTokens(49, m.Vocab)[1:]
-		tape := grad.NewTape(m.arena)
+		tape := grad.NewTape(m.params.Arena)
 		for _, p := range m.Params() {
 			p.ZeroGrad()
 		}
@@ -104,7 +104,7 @@ func TestNoOutputSeesALaterToken(t *testing.T) {
 	for name, m := range small(t) {
 		tokens := randomTokens(24, m.Vocab)
 		hidden := func() []float32 {
-			tape := grad.NewTape(m.arena)
+			tape := grad.NewTape(m.params.Arena)
 			defer tape.Reset()
 			return append([]float32(nil), m.Hidden(tape, tokens, 24, nil).Data...)
 		}
@@ -128,7 +128,7 @@ func TestNoOutputSeesALaterToken(t *testing.T) {
 func TestDecodingEqualsTheForwardPass(t *testing.T) {
 	for name, m := range small(t) {
 		tokens := randomTokens(24, m.Vocab)
-		tape := grad.NewTape(m.arena)
+		tape := grad.NewTape(m.params.Arena)
 		h := m.Hidden(tape, tokens, 24, nil)
 		d := m.NewDecoder()
 		steps := [][]int32{tokens[:7], tokens[7:8], tokens[8:20], tokens[20:21], tokens[21:22], tokens[22:24]}
@@ -166,18 +166,18 @@ func TestRecomputingChangesNothingButMemory(t *testing.T) {
 	tokens, targets := randomTokens(48, m.Vocab), randomTokens(49, m.Vocab)[1:]
 	run := func(recompute bool) (grads [][]float32, peak int64) {
 		m.Recompute = recompute
-		tape := grad.NewTape(m.arena)
+		tape := grad.NewTape(m.params.Arena)
 		for _, p := range m.Params() {
 			p.ZeroGrad()
 		}
-		m.arena.ResetPeak()
+		m.params.Arena.ResetPeak()
 		tape.Backward(lossOf(m, tape, tokens, targets, 24))
 		tape.Reset()
 		for _, p := range m.Params() {
 			p.SettleGrad()
 			grads = append(grads, append([]float32(nil), p.Grad...))
 		}
-		return grads, m.arena.Usage().Peak[memory.Activations]
+		return grads, m.params.Arena.Usage().Peak[memory.Activations]
 	}
 	plain, plainPeak := run(false)
 	again, peak := run(true)

@@ -65,8 +65,8 @@ func (j *Job) Close() error {
 	return j.Data.Close()
 }
 
-// openModel opens the model the run starts from, if it names one. Its shape then
-// replaces the recipe's.
+// openModel opens the model the run starts from, if it names one. Its shape and
+// its parts then replace the recipe's.
 func (j *Job) openModel(arena *memory.Arena) error {
 	if j.From == "" {
 		return nil
@@ -78,6 +78,8 @@ func (j *Job) openModel(arena *memory.Arena) error {
 	m.Recompute = j.Settings.Model.Recompute
 	j.Model, j.Tokenizer, j.Settings.Model = m.GPT, m.Tokenizer, &m.Config
 	j.Recipe.Replace(net.Parts.Seam, m.Arch, part.Values(&m.Config))
+	j.Recipe.Replace(net.Mixers.Seam, net.MixerName(m.Config.Mixer), part.Values(m.Config.Mixer))
+	j.Recipe.Replace(net.FFNs.Seam, net.FFNName(m.Config.FFN), part.Values(m.Config.FFN))
 	return nil
 }
 

@@ -93,6 +93,8 @@ func sequentialOrder(uint64) sample.Order    { return sample.Sequential{} }
 func Parts() []part.Info {
 	var all []part.Info
 	all = append(all, net.Parts.Info()...)
+	all = append(all, net.Mixers.Info()...)
+	all = append(all, net.FFNs.Info()...)
 	all = append(all, optim.Parts.Info()...)
 	all = append(all, schedule.Parts.Info()...)
 	all = append(all, precision.Parts.Info()...)
@@ -115,7 +117,7 @@ func RunOptions() []part.Option {
 }
 
 // seams are the settings that name a part.
-var seams = []string{net.Parts.Seam, optim.Parts.Seam, schedule.Parts.Seam, precision.Parts.Seam, orders.Seam}
+var seams = []string{net.Parts.Seam, net.Mixers.Seam, net.FFNs.Seam, optim.Parts.Seam, schedule.Parts.Seam, precision.Parts.Seam, orders.Seam}
 
 // defaults are the settings of a recipe that sets nothing.
 func defaults() *Settings {
@@ -186,6 +188,15 @@ func (s *Settings) resolve() error {
 	}
 	s.Order = order(uint64(s.Seed))
 	if s.Model, err = build(r, &net.Parts); err != nil {
+		return err
+	}
+	if s.Model.Mixer, err = build(r, &net.Mixers); err != nil {
+		return err
+	}
+	if s.Model.FFN, err = build(r, &net.FFNs); err != nil {
+		return err
+	}
+	if err = s.Model.CheckParts(); err != nil {
 		return err
 	}
 	if s.Optimizer, err = build(r, &optim.Parts); err != nil {

@@ -47,7 +47,8 @@ func (t *Task) Next() (int, error) {
 	return len(b.Tokens), err
 }
 
-// Loss is the mean cross-entropy in nats per token; the samples are sequences.
+// Loss is the mean cross-entropy in nats per token, plus the terms that parts of
+// the model add; the samples are sequences, of which it is the cross-entropy.
 func (t *Task) Loss(tape *grad.Tape) (*grad.Var, []float32, error) {
 	b := &t.batch
 	t.losses = resize(t.losses, len(b.Tokens))
@@ -57,7 +58,7 @@ func (t *Task) Loss(tape *grad.Tape) (*grad.Var, []float32, error) {
 	for i := range t.rows {
 		t.rows[i] = rowMean(t.losses[i*b.T:(i+1)*b.T], b.Targets[i*b.T:(i+1)*b.T])
 	}
-	return mean, t.rows, nil
+	return t.Model.WithAuxiliary(tape, mean), t.rows, nil
 }
 
 // Position is the place in the data.

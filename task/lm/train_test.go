@@ -247,6 +247,16 @@ func TestPacked(t *testing.T) {
 	}
 }
 
+// param is the parameter of a name.
+func param(m *net.GPT, name string) *grad.Param {
+	for _, p := range m.Params() {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
 // TestDiverged lets runs end in numbers that are none. The error names step
 // and parameter, the last checkpoint is good, and the run goes on from there.
 func TestDiverged(t *testing.T) {
@@ -258,7 +268,7 @@ func TestDiverged(t *testing.T) {
 		want loop.Diverged
 		says string
 	}{
-		{"gradient", func(m *net.GPT) { m.Blocks[1].Down.Weight.Grad[3] = nan },
+		{"gradient", func(m *net.GPT) { param(m, "blocks.1.mlp.down.weight").Grad[3] = nan },
 			loop.Diverged{Step: 8, What: "gradient", Param: "blocks.1.mlp.down.weight"}, "step 8: the gradient of blocks.1.mlp.down.weight is not"},
 		{"weight", func(m *net.GPT) { m.Blocks[0].Norm2.Gain.Data[0] = nan },
 			loop.Diverged{Step: 8, What: "validation loss", Param: "blocks.0.norm2.weight"}, "step 8: the validation loss (nor are the weights of blocks.0.norm2.weight) is not"},

@@ -1,0 +1,49 @@
+package net
+
+import (
+	"reflect"
+
+	"hasten/engine/part"
+	"hasten/model/block"
+)
+
+// Mixers are the ways in which tokens see one another, the default first.
+var Mixers = part.Table[block.MixerPart]{
+	Seam: "mixer",
+	Help: "how the tokens of a sequence see those before them",
+	Parts: []part.Part[block.MixerPart]{
+		{Name: "attention", Help: "softmax attention over query heads and grouped key-value heads", New: func() block.MixerPart { return &Attention{} }},
+	},
+}
+
+// FFNs are the feed-forward layers, the default first.
+var FFNs = part.Table[block.FFNPart]{
+	Seam: "ffn",
+	Help: "what each token passes through by itself",
+	Parts: []part.Part[block.FFNPart]{
+		{Name: "dense", Help: "two matrices for all tokens: SwiGLU in Llama's layout, GELU in GPT-2's", New: func() block.FFNPart { return &Dense{} }},
+	},
+}
+
+// MixerName is the name of a mixer in its table.
+func MixerName(p block.MixerPart) string { return nameOf(&Mixers, p) }
+
+// FFNName is the name of a feed-forward in its table.
+func FFNName(p block.FFNPart) string { return nameOf(&FFNs, p) }
+
+// nameOf is the name of the part that is made of the type of p. A part is its
+// type and its options: two rows never make the same type.
+func nameOf[T any](table *part.Table[T], p T) string {
+	for _, row := range table.Parts {
+		if reflect.TypeOf(row.New()) == reflect.TypeOf(p) {
+			return row.Name
+		}
+	}
+	return reflect.TypeOf(p).String()
+}
+
+// Standard tells whether all parts are the defaults: those of the Llama and
+// GPT-2 layouts, which other programs can compute with.
+func (c *Config) Standard() bool {
+	return (c.Mixer == nil || MixerName(c.Mixer) == Mixers.Parts[0].Name) && (c.FFN == nil || FFNName(c.FFN) == FFNs.Parts[0].Name)
+}
