@@ -3,6 +3,7 @@ package simd
 import (
 	"encoding/binary"
 	"math"
+	"sync"
 )
 
 var portableTile8 = tile8Kernels{
@@ -12,11 +13,15 @@ var portableTile8 = tile8Kernels{
 	interleave: tile8InterleavePortable, flip: tile8FlipPortable, completeSum: tile8SumsPortable,
 }
 
+// tile8Wide keeps room for a tile of A and one of B in float32.
+var tile8Wide = sync.Pool{New: func() any { return new([2][Tile8Area]float32) }}
+
 // tile8MulPortable multiplies in float32, by the kernels of the level in use:
 // integers of this size, and the sums of 32 products, are exact there.
 func tile8MulPortable(acc []float32, form Tile8Form, a, b []uint8, scales []float32) {
-	var x, y [Tile8Area]float32
-	rsa, csa := Tile8Side, 1
+	wide := tile8Wide.Get().(*[2][Tile8Area]float32)
+	defer tile8Wide.Put(wide)
+	x, y := &wide[0], &wide[1]
 	for i, scale := range scales {
 		unflip := a[i*Tile8Area:][:Tile8Area]
 		for j, v := range unflip {
@@ -29,7 +34,7 @@ func tile8MulPortable(acc []float32, form Tile8Form, a, b []uint8, scales []floa
 			y[(j/(4*Tile8Side)*4+j%4)*Tile8Side+j/4%Tile8Side] = float32(int8(v))
 		}
 		for c := 0; c < Tile8Side; c += GemmF32.Cols {
-			GemmF32.Tile(Tile8Side, GemmF32.Cols, Tile8Side, x[:], rsa, csa, y[c:], Tile8Side, acc[c:], Tile8Side, scale, 1)
+			GemmF32.Tile(Tile8Side, GemmF32.Cols, Tile8Side, x[:], Tile8Side, 1, y[c:], Tile8Side, acc[c:], Tile8Side, scale, 1)
 		}
 	}
 }
@@ -43,11 +48,8 @@ func tile8AbsMaxPortable(x []float32, ld int) uint32 {
 }
 
 func tile8QuantizePortable(q []int8, x []float32, ld int, inverse float32) {
-	var row [Tile8Side]float32
-	for r := range Tile8Side {
-		copy(row[:], x[r*ld:])
-		Scale(row[:], inverse)
-		QuantizeS8(q[r*Tile8Side:][:Tile8Side], row[:], 1)
+	for i := range q {
+		q[i] = int8(math.RoundToEven(float64(float32(x[i/Tile8Side*ld+i%Tile8Side] * inverse))))
 	}
 }
 
