@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hasten/engine/atomicfile"
+	"hasten/learn/optim"
 	"hasten/model/format"
 	"hasten/model/format/safetensors"
 )
@@ -61,8 +62,12 @@ func (l *Loop) weights() []piece {
 }
 
 func (l *Loop) state() []piece {
+	return append(pieces(l.Optimizer.State()), pieces(l.Extra)...)
+}
+
+func pieces(buffers []optim.Buffer) []piece {
 	var all []piece
-	for _, b := range l.Optimizer.State() {
+	for _, b := range buffers {
 		all = append(all, piece{b.Name, []int{len(b.Data)}, b.Data})
 	}
 	return all
@@ -125,7 +130,8 @@ func (l *Loop) Restore(dir string) error {
 	}
 	l.State.Step, l.State.Epoch, l.State.Seen, l.State.Trained = s.Step, s.Epoch, s.Seen, s.Trained
 	l.State.Loss, l.State.ValLoss = s.Loss, s.ValLoss
-	l.State.Progress, l.saved = l.progress(), s.Trained
+	l.saved = s.Trained
+	l.locate()
 	return nil
 }
 

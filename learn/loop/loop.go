@@ -39,6 +39,18 @@ type Task interface {
 	Loss(t *grad.Tape) (mean *grad.Var, perSample []float32, err error)
 }
 
+// Sized is a task that knows how long an epoch is. Schedules and averages that
+// count in epochs need one.
+type Sized interface {
+	EpochItems() int64 // items, as Next counts them, in an epoch
+}
+
+// Epochal is a task that knows how far through its data it is, where its epochs
+// are not all of one length.
+type Epochal interface {
+	Epochs() float64 // epochs of data handed out, with fractions
+}
+
 // Event is a moment of a training run at which hooks are called.
 type Event uint8
 
@@ -66,6 +78,7 @@ type State struct {
 	Seen     int64         // items trained on
 	Trained  time.Duration // time spent in steps; evaluations, checkpoints and the hooks of AfterStep do not count
 	Progress float64       // share of the budget used, in [0, 1]; during a step, that at its beginning
+	Epochs   float64       // epochs of data trained on, with fractions; 0 where the task is neither Sized nor Epochal; as Progress during a step
 
 	BatchLoss  float64       // loss of the current batch
 	PerSample  []float32     // loss of each of its samples, where the task tells
@@ -92,6 +105,7 @@ var ErrStop = errors.New("stop training")
 // schedule.
 type Budget struct {
 	Steps  int           // steps to take; 0: no limit
+	Epochs int           // epochs to train, of a task that is Sized or Epochal; 0: no limit
 	Time   time.Duration // State.Trained to reach, over all sessions of a resumed run; 0: no limit
 	Target float64       // validation loss to reach; 0: none
 }
@@ -111,6 +125,10 @@ type Loop struct {
 	EvaluateEvery   int                                      // steps between evaluations; the last step is evaluated in any case
 	CheckpointEvery int                                      // steps between SaveCheckpoint events; 0: none by steps
 	CheckpointTime  time.Duration                            // time trained between them; 0: none by time
+
+	// Extra is state beyond the weights and the optimiser's that a checkpoint
+	// keeps, such as that of an average.
+	Extra []optim.Buffer
 
 	Arena *memory.Arena // nil: memory.Default
 	Seed  uint64        // of what is drawn on the tape, such as dropout
@@ -160,6 +178,13 @@ func (l *Loop) Start() error {
 	if l.Policy == nil {
 		l.Policy = precision.F32{}
 	}
+	_, tells := l.Task.(Epochal)
+	if tells = tells || l.EpochItems() > 0; l.Budget.Epochs > 0 && !tells {
+		return errors.New("a budget of epochs, and this task does not tell how long one is: set steps or time")
+	}
+	if s, ok := l.Schedule.(schedule.ByEpochs); ok && s.CountsEpochs() && !tells {
+		return errors.New("the schedule counts in epochs, and this task does not tell how long one is: let it count in steps")
+	}
 	params := l.Task.Params()
 	l.tape = grad.NewTape(l.Arena)
 	l.tape.Policy = l.Policy
@@ -174,7 +199,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	if err := l.Start(); err != nil {
 		return err
 	}
-	l.State.Progress = l.progress()
+	l.locate()
 	for ctx.Err() == nil && !l.stopping && !l.Finished() {
 		if err := l.step(); err != nil {
 			return err
@@ -186,17 +211,45 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
-// progress is the share of the budget used. Where there is a limit of steps and
-// one of time, the one that is nearer counts.
+// progress is the share of the budget used. Where there are several limits, the
+// one that is nearest counts.
 func (l *Loop) progress() float64 {
 	share := 0.0
 	if l.Budget.Steps > 0 {
 		share = float64(l.State.Step) / float64(l.Budget.Steps)
 	}
+	if l.Budget.Epochs > 0 {
+		share = max(share, l.epochs()/float64(l.Budget.Epochs))
+	}
 	if l.Budget.Time > 0 {
 		share = max(share, float64(l.State.Trained)/float64(l.Budget.Time))
 	}
 	return min(share, 1)
+}
+
+// EpochItems is the number of items in an epoch, 0 where the task does not tell.
+func (l *Loop) EpochItems() int64 {
+	if s, ok := l.Task.(Sized); ok {
+		return max(s.EpochItems(), 0)
+	}
+	return 0
+}
+
+// locate brings State.Progress and State.Epochs up to date.
+func (l *Loop) locate() {
+	l.State.Progress = l.progress()
+	l.State.Epochs = l.epochs()
+}
+
+// epochs is the number of epochs trained on, 0 where the task does not tell.
+func (l *Loop) epochs() float64 {
+	if e, ok := l.Task.(Epochal); ok {
+		return e.Epochs()
+	}
+	if n := l.EpochItems(); n > 0 {
+		return float64(l.State.Seen) / float64(n)
+	}
+	return 0
 }
 
 // Finished tells whether the budget is used up.
@@ -212,7 +265,7 @@ func (l *Loop) step() error {
 	for _, p := range l.Task.Params() {
 		p.ZeroGrad()
 	}
-	s.LR = l.Optimizer.Rate() * l.Schedule.Factor(schedule.Progress{Step: s.Step, Done: s.Progress})
+	s.LR = l.Optimizer.Rate() * l.Schedule.Factor(schedule.Progress{Step: s.Step, Done: s.Progress, Epochs: s.Epochs})
 	// Random numbers depend on the seed and the step alone.
 	l.tape.Rand = rng.New(l.Seed, tapeStream).Split(uint64(s.Step))
 	var sum float64
@@ -230,7 +283,7 @@ func (l *Loop) step() error {
 	s.Step++
 	s.StepTime = time.Since(begin)
 	s.Trained += s.StepTime
-	s.Progress = l.progress()
+	l.locate()
 	return l.fire(AfterStep)
 }
 

@@ -53,6 +53,8 @@ func newFit(a *memory.Arena) *fit {
 
 func (f *fit) Params() []*grad.Param { return f.params }
 
+func (f *fit) EpochItems() int64 { return 4 * epoch }
+
 func (f *fit) Next() (int, error) {
 	if f.next == f.failAt {
 		return 0, f.err
@@ -329,9 +331,28 @@ func TestProgress(t *testing.T) {
 			t.Fatalf("%+v: %d steps, want %d", c.b, len(a.p), len(c.want))
 		}
 		for i, p := range a.p {
+			if p.Epochs != float64(i)/epoch {
+				t.Errorf("step %d begins after %v epochs", i, p.Epochs)
+			}
 			if p.Step != i || math.Abs(p.Done-c.want[i]) > 1e-4 { // the steps' own time counts too
 				t.Errorf("%+v: step %d begins at %+v, want %v", c.b, i, p, c.want[i])
 			}
+		}
+	}
+}
+
+// unsized is a task that does not tell how long an epoch is.
+type unsized struct{ loop.Task }
+
+// TestEpochsMustBeKnown refuses a schedule that counts what cannot be counted.
+func TestEpochsMustBeKnown(t *testing.T) {
+	for half, wrong := range map[float64]bool{0: false, 2: true} {
+		l, f := newLoop(2)
+		s := schedule.NewCLR()
+		s.Half = half
+		l.Task, l.Schedule = unsized{f}, s
+		if err := l.Run(context.Background()); (err != nil) != wrong {
+			t.Errorf("half a cycle of %v epochs, of unknown length: %v", half, err)
 		}
 	}
 }

@@ -16,13 +16,24 @@ type Progress struct {
 	// (n-1)/n. With a budget of time it follows the clock, so that two runs do
 	// not take quite the same rates; without steps and time it stays 0.
 	Done float64
+	// Epochs is how often the data has been gone through, with fractions: 1.5
+	// in the middle of the second epoch. It stays 0 where the task does not tell
+	// how long an epoch is.
+	Epochs float64
 }
 
 // Schedule gives the factor on the learning rate.
 type Schedule interface {
-	// Factor is at least 0. It is a function of p alone, so that a resumed run
-	// goes on as it would have.
+	// Factor is at least 0 and finite; it may be above 1 where the options say
+	// so. It is a function of p alone, so that a resumed run goes on as it would
+	// have.
 	Factor(p Progress) float64
+}
+
+// ByEpochs is a schedule that may need Progress.Epochs: a run whose task cannot
+// tell them then does not begin.
+type ByEpochs interface {
+	CountsEpochs() bool
 }
 
 // Parts are the schedules, the default first.
@@ -33,6 +44,7 @@ var Parts = part.Table[Schedule]{
 		{Name: "cosine", Help: "warm-up, then half a cosine down to a floor", New: func() Schedule { return &Cosine{Warmup: Warmup{50}, Floor: 0.1} }},
 		{Name: "linear", Help: "warm-up, then a straight line down to a floor", New: func() Schedule { return &Linear{Warmup: Warmup{50}} }},
 		{Name: "constant", Help: "warm-up, then the full rate", New: func() Schedule { return &Constant{Warmup: Warmup{50}} }},
+		{Name: "clr", Paper: "clr", Help: "up and down in triangles between two bounds", New: func() Schedule { return NewCLR() }},
 	},
 }
 
