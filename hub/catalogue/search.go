@@ -70,7 +70,12 @@ func (c *Catalogue) Search(ctx context.Context, query string, f Filter) ([]Hit, 
 	for id := range hits {
 		ids = append(ids, id)
 	}
-	slices.SortFunc(ids, func(a, b int) int { return cmp.Or(cmp.Compare(score[b], score[a]), a-b) })
+	slices.SortFunc(ids, func(a, b int) int {
+		if score[a] == score[b] && hits[a].Words != hits[b].Words {
+			return map[bool]int{true: -1, false: 1}[hits[a].Words] // what holds the words comes before what is like them
+		}
+		return cmp.Or(cmp.Compare(score[b], score[a]), a-b)
+	})
 	found := make([]Hit, len(ids))
 	for i, id := range ids {
 		found[i] = hits[id]
