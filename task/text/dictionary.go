@@ -1,0 +1,307 @@
+package text
+
+import (
+	"slices"
+	"unicode/utf8"
+
+	"hasten/engine/rng"
+)
+
+// none is the row of what has none.
+const none = ^uint32(0)
+
+// dictionary knows the rows of the embedding table: of words, and of hashed
+// n-grams. Only what occurs in the training texts has a row. The paper's table
+// has one for every bucket (10M of them), nearly all of which are never
+// touched; here buckets are but numbers, and the table is as large as the
+// data's variety.
+type dictionary struct {
+	*Features
+	words vocabulary
+	row   []uint32          // of every word
+	grams map[uint32]uint32 // row of every bucket that has one
+	rows  int
+}
+
+// scan is the workspace for one text.
+type scan struct {
+	text  []byte   // as separated
+	words []int    // numbers in the vocabulary, -1 for unknown ones
+	hash  []uint64 // of the words
+	grams []uint32 // buckets of n-grams
+
+	word   []byte // <word>
+	starts []int  // of the characters in it
+}
+
+// split finds the words and the n-grams of a text; add puts unknown words into
+// the vocabulary.
+func (f *Features) split(s *scan, v *vocabulary, text []byte, add bool) {
+	if f.Words == "letters" {
+		s.text = separate(s.text[:0], text)
+		text = s.text
+	}
+	s.words, s.hash, s.grams = s.words[:0], s.hash[:0], s.grams[:0]
+	for at := 0; ; {
+		from, to, h := next(text, at)
+		word := text[from:to]
+		if from == to {
+			word, h = endWord, endHash
+		}
+		i := -1
+		if add {
+			i = v.add(word, h)
+		} else {
+			i = v.find(word, h)
+		}
+		s.words, s.hash = append(s.words, i), append(s.hash, h)
+		if from == to {
+			break
+		}
+		if f.MaxChars > 0 && f.Buckets > 0 {
+			f.characters(s, word)
+		}
+		at = to
+	}
+	s.grams = f.ngrams(s.grams, s.hash)
+}
+
+var (
+	endWord = []byte(endOfText)
+	endHash = hash(endWord)
+)
+
+// ngrams appends the buckets of the sequences of 2 … NGrams words.
+func (f *Features) ngrams(dst []uint32, words []uint64) []uint32 {
+	if f.Buckets == 0 {
+		return dst
+	}
+	for i, h := range words {
+		for j := i + 1; j < min(i+f.NGrams, len(words)); j++ {
+			h = (h ^ h>>31) * 0x9e3779b97f4a7c15 // a word's place in the sequence matters
+			h += words[j]
+			dst = append(dst, f.bucket(h))
+		}
+	}
+	return dst
+}
+
+// characters appends the buckets of the sequences of MinChars … MaxChars
+// characters in <word>; the brackets, which tell beginning and end, are none
+// by themselves.
+func (f *Features) characters(s *scan, word []byte) {
+	s.word = append(append(append(s.word[:0], '<'), word...), '>')
+	s.starts = s.starts[:0]
+	for i, c := range s.word {
+		if utf8.RuneStart(c) {
+			s.starts = append(s.starts, i)
+		}
+	}
+	s.starts = append(s.starts, len(s.word))
+	last := len(s.starts) - 2
+	for i := range last + 1 {
+		h := uint64(fnvOffset)
+		for j := i; j <= min(last, i+f.MaxChars-1); j++ {
+			for _, c := range s.word[s.starts[j]:s.starts[j+1]] {
+				h = (h ^ uint64(c)) * fnvPrime
+			}
+			if n := j - i + 1; n >= f.MinChars && !(n == 1 && (i == 0 || i == last)) {
+				s.grams = append(s.grams, f.bucket(h))
+			}
+		}
+	}
+}
+
+// bucket is the place of a hash in the table of n-grams.
+func (f *Features) bucket(h uint64) uint32 {
+	h ^= h >> 32
+	h *= 0xd6e8feb86659fd93
+	return uint32((h >> 32) * uint64(f.Buckets) >> 32)
+}
+
+// appendRows appends the rows of a text's words and n-grams that have one.
+func (d *dictionary) appendRows(dst []uint32, s *scan, text []byte) []uint32 {
+	d.split(s, &d.words, text, false)
+	for _, w := range s.words {
+		if w >= 0 && d.row[w] != none {
+			dst = append(dst, d.row[w])
+		}
+	}
+	for _, b := range s.grams {
+		if r, ok := d.grams[b]; ok {
+			dst = append(dst, r)
+		}
+	}
+	return dst
+}
+
+// corpus is the training texts as rows of the embedding table.
+type corpus struct {
+	rows     []uint32
+	labels   []uint32
+	examples []example
+	hot      int // rows that at least one text in hotShare has: the first ones
+}
+
+// example says where a text's rows and labels end; they begin where those of
+// the text before end. tokens counts words, ends of texts and labels up to
+// here.
+type example struct{ rows, labels, tokens int }
+
+// hotShare and maxHot say which rows are so common that each thread trains a
+// copy of its own: see replica.
+const (
+	hotShare = 64
+	maxHot   = 512
+)
+
+// builder makes the dictionary and the corpus from the training texts.
+type builder struct {
+	corpus
+	dict    *dictionary
+	labels  vocabulary
+	perName []int // texts of each label
+	// Features are numbered as they appear: words and n-grams together.
+	wordFeature []uint32 // by word
+	gramFeature []uint32 // by bucket
+	count       []uint32 // by feature
+	isWord      []bool
+	scan        scan
+}
+
+func newBuilder(f *Features) *builder {
+	b := &builder{dict: &dictionary{Features: f}}
+	if f.Buckets > 0 && (f.NGrams > 1 || f.MaxChars > 0) {
+		b.gramFeature = make([]uint32, f.Buckets) // feature + 1: zeroed memory costs nothing until it is touched
+	}
+	return b
+}
+
+// add takes in one text.
+func (b *builder) add(labels [][]byte, text []byte) {
+	s := &b.scan
+	b.dict.split(s, &b.dict.words, text, true)
+	for _, w := range s.words {
+		if w == len(b.wordFeature) {
+			b.wordFeature = append(b.wordFeature, b.feature(true))
+		}
+		b.use(b.wordFeature[w])
+	}
+	for _, g := range s.grams {
+		if b.gramFeature[g] == 0 {
+			b.gramFeature[g] = b.feature(false) + 1
+		}
+		b.use(b.gramFeature[g] - 1)
+	}
+	for _, l := range labels {
+		i := b.labels.add(l, hash(l))
+		if i == len(b.perName) {
+			b.perName = append(b.perName, 0)
+		}
+		b.perName[i]++
+		b.corpus.labels = append(b.corpus.labels, uint32(i))
+	}
+	before := 0
+	if n := len(b.examples); n > 0 {
+		before = b.examples[n-1].tokens
+	}
+	b.examples = append(b.examples, example{len(b.rows), len(b.corpus.labels), before + len(s.words) + len(labels)})
+}
+
+func (b *builder) feature(word bool) uint32 {
+	b.count = append(b.count, 0)
+	b.isWord = append(b.isWord, word)
+	return uint32(len(b.count) - 1)
+}
+
+func (b *builder) use(f uint32) {
+	b.count[f]++
+	b.rows = append(b.rows, f)
+}
+
+// finish leaves out rare words, shuffles the texts, and numbers rows and
+// labels: the commonest rows first, the others in the order in which training
+// will meet them, so that it goes through the table nearly in order; labels by
+// frequency. It returns the labels' names and counts.
+func (b *builder) finish(seed uint64) (d *dictionary, c *corpus, names []string, counts []int) {
+	d, c = b.dict, &corpus{}
+	random := rng.New(seed, shuffleStream)
+	order := random.Permutation(len(b.examples))
+	row := make([]uint32, len(b.count))
+	rare := func(f uint32) bool { return b.isWord[f] && int(b.count[f]) < d.MinCount }
+	var hot []uint32
+	for f, n := range b.count {
+		row[f] = none
+		if int(n) > len(b.examples)/hotShare && !rare(uint32(f)) {
+			hot = append(hot, uint32(f))
+		}
+	}
+	slices.SortStableFunc(hot, func(x, y uint32) int { return int(b.count[y]) - int(b.count[x]) })
+	hot = hot[:min(len(hot), maxHot)]
+	for i, f := range hot {
+		row[f] = uint32(i)
+	}
+	c.hot, d.rows = len(hot), len(hot)
+
+	rank := b.rankLabels()
+	for _, i := range rank.order {
+		names, counts = append(names, string(b.labels.word(i))), append(counts, b.perName[i])
+	}
+
+	c.rows = make([]uint32, 0, len(b.rows))
+	c.labels = make([]uint32, 0, len(b.corpus.labels))
+	c.examples = make([]example, len(order))
+	tokens := 0
+	for to, from := range order {
+		var begin example
+		if from > 0 {
+			begin = b.examples[from-1]
+		}
+		end := b.examples[from]
+		for _, f := range b.rows[begin.rows:end.rows] {
+			if row[f] == none {
+				if rare(f) {
+					continue
+				}
+				row[f] = uint32(d.rows)
+				d.rows++
+			}
+			c.rows = append(c.rows, row[f])
+		}
+		for _, l := range b.corpus.labels[begin.labels:end.labels] {
+			c.labels = append(c.labels, rank.of[l])
+		}
+		tokens += end.tokens - begin.tokens
+		c.examples[to] = example{len(c.rows), len(c.labels), tokens}
+	}
+
+	d.row = make([]uint32, d.words.len())
+	for w, f := range b.wordFeature {
+		d.row[w] = row[f]
+	}
+	d.grams = make(map[uint32]uint32)
+	for g, f := range b.gramFeature {
+		if f > 0 {
+			d.grams[uint32(g)] = row[f-1]
+		}
+	}
+	return d, c, names, counts
+}
+
+// ranking is labels in the order of their frequency, and the place of each.
+type ranking struct {
+	order []int
+	of    []uint32
+}
+
+func (b *builder) rankLabels() ranking {
+	r := ranking{make([]int, len(b.perName)), make([]uint32, len(b.perName))}
+	for i := range r.order {
+		r.order[i] = i
+	}
+	slices.SortStableFunc(r.order, func(x, y int) int { return b.perName[y] - b.perName[x] })
+	for place, i := range r.order {
+		r.of[i] = uint32(place)
+	}
+	return r
+}

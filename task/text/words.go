@@ -1,0 +1,128 @@
+package text
+
+import (
+	"bytes"
+	"unicode"
+	"unicode/utf8"
+)
+
+// endOfText is the word that ends every text. It is in all of them, and so
+// serves as the bias; with word n-grams it tells the last word from the others.
+const endOfText = "</s>"
+
+// FNV-1a, 64 bits: http://www.isthe.com/chongo/tech/comp/fnv/
+const (
+	fnvOffset = 0xcbf29ce484222325
+	fnvPrime  = 0x100000001b3
+)
+
+func hash(word []byte) uint64 {
+	h := uint64(fnvOffset)
+	for _, c := range word {
+		h = (h ^ uint64(c)) * fnvPrime
+	}
+	return h
+}
+
+// space tells the bytes that separate words: ASCII's white space, and zero.
+var space = [256]bool{' ': true, '\t': true, '\n': true, '\v': true, '\f': true, '\r': true, 0: true}
+
+// next returns the first word of text at or after position at, with its hash;
+// from is len(text) if there is none.
+func next(text []byte, at int) (from, to int, h uint64) {
+	for at < len(text) && space[text[at]] {
+		at++
+	}
+	from, h = at, fnvOffset
+	for ; at < len(text) && !space[text[at]]; at++ {
+		h = (h ^ uint64(text[at])) * fnvPrime
+	}
+	return from, at, h
+}
+
+// separate appends to dst the text in small letters, with a space on both
+// sides of everything that is neither letter, mark, digit nor white space.
+func separate(dst, text []byte) []byte {
+	for len(text) > 0 {
+		c, n := rune(text[0]), 1
+		if c >= utf8.RuneSelf {
+			c, n = utf8.DecodeRune(text)
+		}
+		switch {
+		case c == utf8.RuneError && n == 1: // not UTF-8: as it is
+			dst = append(dst, text[0])
+		case unicode.IsLetter(c) || unicode.IsDigit(c) || unicode.IsMark(c):
+			dst = utf8.AppendRune(dst, unicode.ToLower(c))
+		case unicode.IsSpace(c):
+			dst = append(dst, ' ')
+		default:
+			dst = append(dst, ' ')
+			dst = append(dst, text[:n]...)
+			dst = append(dst, ' ')
+		}
+		text = text[n:]
+	}
+	return dst
+}
+
+// vocabulary numbers words in the order in which they are added. Its zero
+// value is empty and ready for use.
+type vocabulary struct {
+	slots  []uint32 // open addressing: number of the word + 1, or 0
+	hashes []uint64 // by word
+	ends   []int    // of the words in text
+	text   []byte
+}
+
+func (v *vocabulary) len() int { return len(v.ends) }
+
+// word is the i-th word.
+func (v *vocabulary) word(i int) []byte {
+	from := 0
+	if i > 0 {
+		from = v.ends[i-1]
+	}
+	return v.text[from:v.ends[i]]
+}
+
+// slot is where the word is, or where it would go.
+func (v *vocabulary) slot(word []byte, h uint64) uint64 {
+	mask := uint64(len(v.slots) - 1)
+	for s := h ^ h>>32; ; s++ {
+		i := v.slots[s&mask]
+		if i == 0 || v.hashes[i-1] == h && bytes.Equal(v.word(int(i-1)), word) {
+			return s & mask
+		}
+	}
+}
+
+// find returns the number of a word, or -1.
+func (v *vocabulary) find(word []byte, h uint64) int {
+	if len(v.slots) == 0 {
+		return -1
+	}
+	return int(v.slots[v.slot(word, h)]) - 1
+}
+
+// add returns the number of a word, which is new if it was not there.
+func (v *vocabulary) add(word []byte, h uint64) int {
+	if 2*len(v.ends) >= len(v.slots) {
+		v.grow()
+	}
+	s := v.slot(word, h)
+	if v.slots[s] == 0 {
+		v.hashes = append(v.hashes, h)
+		v.text = append(v.text, word...)
+		v.ends = append(v.ends, len(v.text))
+		v.slots[s] = uint32(len(v.ends))
+	}
+	return int(v.slots[s]) - 1
+}
+
+// grow makes room, so that at most half of the slots are taken.
+func (v *vocabulary) grow() {
+	v.slots = make([]uint32, max(1024, 4*len(v.slots)))
+	for i, h := range v.hashes {
+		v.slots[v.slot(v.word(i), h)] = uint32(i + 1)
+	}
+}
