@@ -11,6 +11,7 @@ import (
 	"hasten/task/lm"
 	"hasten/task/recipe"
 	"hasten/task/run"
+	"hasten/task/vision"
 )
 
 // Kind is one kind of job.
@@ -34,6 +35,14 @@ var Kinds = []Kind{
 			s, err := lm.Resolve(r)
 			return func(ctx context.Context, o run.Options) (run.Outcome, error) {
 				out, err := lm.Train(ctx, s, o)
+				return out.Outcome, err
+			}, err
+		}},
+	{Name: "vision", Help: "image classification", Parts: vision.Parts, Options: vision.RunOptions,
+		Resolve: func(r *recipe.Recipe) (Job, error) {
+			s, err := vision.Resolve(r)
+			return func(ctx context.Context, o run.Options) (run.Outcome, error) {
+				out, err := vision.Train(ctx, s, o)
 				return out.Outcome, err
 			}, err
 		}},
