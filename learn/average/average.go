@@ -65,7 +65,7 @@ func Attach(l *loop.Loop, a Average) (*Weights, error) {
 	if l.Arena == nil {
 		l.Arena = memory.Default
 	}
-	if e, ok := a.(schedule.ByEpochs); ok && e.CountsEpochs() && l.EpochItems() == 0 {
+	if e, ok := a.(schedule.ByEpochs); ok && e.CountsEpochs() && !l.TellsEpochs() {
 		return nil, errors.New("the average takes its snapshots once an epoch, and this task does not tell how long one is: set average.every to a number of steps")
 	}
 	w := &Weights{average: a, arena: l.Arena, params: l.Task.Params()}

@@ -178,11 +178,10 @@ func (l *Loop) Start() error {
 	if l.Policy == nil {
 		l.Policy = precision.F32{}
 	}
-	_, tells := l.Task.(Epochal)
-	if tells = tells || l.EpochItems() > 0; l.Budget.Epochs > 0 && !tells {
+	if l.Budget.Epochs > 0 && !l.TellsEpochs() {
 		return errors.New("a budget of epochs, and this task does not tell how long one is: set steps or time")
 	}
-	if s, ok := l.Schedule.(schedule.ByEpochs); ok && s.CountsEpochs() && !tells {
+	if s, ok := l.Schedule.(schedule.ByEpochs); ok && s.CountsEpochs() && !l.TellsEpochs() {
 		return errors.New("the schedule counts in epochs, and this task does not tell how long one is: let it count in steps")
 	}
 	params := l.Task.Params()
@@ -227,14 +226,6 @@ func (l *Loop) progress() float64 {
 	return min(share, 1)
 }
 
-// EpochItems is the number of items in an epoch, 0 where the task does not tell.
-func (l *Loop) EpochItems() int64 {
-	if s, ok := l.Task.(Sized); ok {
-		return max(s.EpochItems(), 0)
-	}
-	return 0
-}
-
 // locate brings State.Progress and State.Epochs up to date.
 func (l *Loop) locate() {
 	l.State.Progress = l.progress()
@@ -246,10 +237,17 @@ func (l *Loop) epochs() float64 {
 	if e, ok := l.Task.(Epochal); ok {
 		return e.Epochs()
 	}
-	if n := l.EpochItems(); n > 0 {
-		return float64(l.State.Seen) / float64(n)
+	if s, ok := l.Task.(Sized); ok && s.EpochItems() > 0 {
+		return float64(l.State.Seen) / float64(s.EpochItems())
 	}
 	return 0
+}
+
+// TellsEpochs says whether State.Epochs will be known.
+func (l *Loop) TellsEpochs() bool {
+	_, epochal := l.Task.(Epochal)
+	s, sized := l.Task.(Sized)
+	return epochal || sized && s.EpochItems() > 0
 }
 
 // Finished tells whether the budget is used up.
