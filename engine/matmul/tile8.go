@@ -41,17 +41,17 @@ func TilesOf(rows, cols int, buffer []float32) Tiles {
 }
 
 // high and wide are the tiles in a column and in a row of tiles.
-func (t *Tiles) high() int { return par.Pieces(t.Rows, tile) }
-func (t *Tiles) wide() int { return par.Pieces(t.Cols, tile) }
+func (t Tiles) high() int { return par.Pieces(t.Rows, tile) }
+func (t Tiles) wide() int { return par.Pieces(t.Cols, tile) }
 
 // at is tile j of row i of tiles.
-func (t *Tiles) at(i, j int) (codes []int8, scale *float32) {
+func (t Tiles) at(i, j int) (codes []int8, scale *float32) {
 	n := i*t.wide() + j
 	return t.Codes[n*simd.Tile8Area:][:simd.Tile8Area], &t.Scales[n]
 }
 
 // At returns the element at row r and column c.
-func (t *Tiles) At(r, c int) float32 {
+func (t Tiles) At(r, c int) float32 {
 	codes, scale := t.at(r/tile, c/tile)
 	return float32(codes[r%tile*tile+c%tile]) * *scale
 }
@@ -70,7 +70,7 @@ const smallest = 0x1p-100
 
 // quantize sets tile n = (i, j) to the block x[32,32], rows ld apart. If an
 // element is not finite, the scale is NaN and with it the tile.
-func (t *Tiles) quantize(i, j int, x []float32, ld int, how *Rounding) {
+func (t Tiles) quantize(i, j int, x []float32, ld int, how *Rounding) {
 	codes, scale := t.at(i, j)
 	bits := simd.Tile8AbsMaxBits(x, ld)
 	largest := math.Float32frombits(bits)
@@ -94,14 +94,14 @@ func (t *Tiles) quantize(i, j int, x []float32, ld int, how *Rounding) {
 }
 
 // StripWidth is the distance of rows in a strip: Cols, filled up to whole tiles.
-func (t *Tiles) StripWidth() int { return t.wide() * tile }
+func (t Tiles) StripWidth() int { return t.wide() * tile }
 
 // Strips is the number of strips: of rows of tiles.
-func (t *Tiles) Strips() int { return t.high() }
+func (t Tiles) Strips() int { return t.high() }
 
 // QuantizeStrip sets row i of tiles to x [32, Cols], rows ld ≥ StripWidth
 // apart. What x holds beyond the matrix is set to 0.
-func (t *Tiles) QuantizeStrip(i int, x []float32, ld int, how Rounding) {
+func (t Tiles) QuantizeStrip(i int, x []float32, ld int, how Rounding) {
 	rows := min(tile, t.Rows-i*tile)
 	for r := range tile {
 		switch {
@@ -117,7 +117,7 @@ func (t *Tiles) QuantizeStrip(i int, x []float32, ld int, how Rounding) {
 }
 
 // DequantizeStrip sets x [32, StripWidth], rows ld apart, to row i of tiles.
-func (t *Tiles) DequantizeStrip(x []float32, ld, i int) {
+func (t Tiles) DequantizeStrip(x []float32, ld, i int) {
 	for j := range t.wide() {
 		codes, scale := t.at(i, j)
 		simd.Tile8Dequantize(x[j*tile:], ld, codes, *scale)
@@ -125,7 +125,7 @@ func (t *Tiles) DequantizeStrip(x []float32, ld, i int) {
 }
 
 // AddStrip adds row i of tiles to x [32, StripWidth], rows ld apart.
-func (t *Tiles) AddStrip(x []float32, ld, i int) {
+func (t Tiles) AddStrip(x []float32, ld, i int) {
 	for j := range t.wide() {
 		codes, scale := t.at(i, j)
 		simd.Tile8AddTo(x[j*tile:], ld, codes, *scale)
@@ -145,7 +145,11 @@ var convertLoop par.Loop[convertArgs]
 func (t Tiles) Quantize(x []float32, how Rounding) {
 	t.checkFloats(x)
 	convertLoop.Run(t.Strips(), convertArgs{t: t, x: x, how: how}, func(a *convertArgs, i int) {
-		t, ld := &a.t, a.t.StripWidth()
+		t, ld := a.t, a.t.StripWidth()
+		if ld == t.Cols && (i+1)*tile <= t.Rows {
+			t.QuantizeStrip(i, a.x[i*tile*ld:], ld, a.how)
+			return
+		}
 		strip := memory.Default.Dirty(memory.Workspace, tile*ld)
 		for r := range min(tile, t.Rows-i*tile) {
 			copy(strip[r*ld:], a.x[(i*tile+r)*t.Cols:][:t.Cols])
@@ -159,7 +163,7 @@ func (t Tiles) Quantize(x []float32, how Rounding) {
 func (t Tiles) Dequantize(x []float32, add bool) {
 	t.checkFloats(x)
 	convertLoop.Run(t.Strips(), convertArgs{t: t, x: x, add: add}, func(a *convertArgs, i int) {
-		t, ld := &a.t, a.t.StripWidth()
+		t, ld := a.t, a.t.StripWidth()
 		strip := memory.Default.Dirty(memory.Workspace, tile*ld)
 		t.DequantizeStrip(strip, ld, i)
 		for r := range min(tile, t.Rows-i*tile) {
@@ -174,7 +178,7 @@ func (t Tiles) Dequantize(x []float32, add bool) {
 	})
 }
 
-func (t *Tiles) checkFloats(x []float32) {
+func (t Tiles) checkFloats(x []float32) {
 	if len(x) != t.Rows*t.Cols {
 		panic(fmt.Sprintf("matmul: %d floats for tiles of [%d,%d]", len(x), t.Rows, t.Cols))
 	}

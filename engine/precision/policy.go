@@ -49,5 +49,6 @@ var Parts = part.Table[Policy]{
 	Parts: []part.Part[Policy]{
 		{Name: "f32", Help: "float32 throughout", New: func() Policy { return &F32{} }},
 		{Name: "bf16", Help: "bfloat16 operands, float32 sums and master weights", New: func() Policy { return &BF16{} }},
+		{Name: "jetfire", Paper: "jetfire", Help: "int8 between the operators of transformer blocks, a scale for each 32×32 block; float32 master weights", New: func() Policy { return &Jetfire{} }},
 	},
 }

@@ -16,8 +16,10 @@ import (
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/part"
+	"hasten/engine/precision"
 	"hasten/model/attention"
 	"hasten/model/block"
+	"hasten/model/int8flow"
 )
 
 // Config is the shape of a GPT. Zero values of KV, Hidden stand for the usual:
@@ -122,6 +124,7 @@ type Block struct {
 	FFN          block.FFN
 
 	segments block.Segments // of the forward pass under way
+	rows     int            // tokens in it
 	segment  grad.Segment   // forward, as a value made once
 }
 
@@ -236,18 +239,28 @@ func (m *GPT) Hidden(t *grad.Tape, tokens []int32, length int, mask attention.Ma
 		x = grad.AddPositions(t, x, m.Position.Var, length)
 	}
 	m.auxiliary.Begin()
+	narrow := precision.FlowsInt8(t.Policy)
+	if narrow {
+		x = int8flow.Quantize(t, x).Var
+	}
 	for _, b := range m.Blocks {
-		b.segments = block.Segments{Length: length, Mask: mask}
+		b.segments, b.rows = block.Segments{Length: length, Mask: mask}, len(tokens)
 		if m.Recompute {
 			x = t.Checkpoint(x, b.segment)
 		} else {
 			x = b.forward(t, x)
 		}
 	}
+	if narrow {
+		x = int8flow.Dequantize(t, int8flow.Value{Var: x, Rows: len(tokens), Cols: m.Dim})
+	}
 	return m.Norm.apply(t, x)
 }
 
 func (b *Block) forward(t *grad.Tape, x *grad.Var) *grad.Var {
+	if precision.FlowsInt8(t.Policy) {
+		return b.forwardInt8(t, x)
+	}
 	x = b.Mixer.Forward(t, b.Norm1.apply(t, x), x, b.segments)
 	return b.FFN.Forward(t, b.Norm2.apply(t, x), x)
 }
