@@ -23,6 +23,12 @@ var forms = map[string]form{
 	"head":   loss.HeadCrossEntropy,
 	"cut":    loss.CutCrossEntropy,
 	"either": loss.CrossEntropy,
+	"full":   new(loss.Full).CrossEntropy,
+	"sorted": (&loss.Cut{Sort: true}).CrossEntropy,
+	"kahan":  (&loss.Cut{Kahan: true}).CrossEntropy,
+	"both":   (&loss.Cut{Sort: true, Kahan: true}).CrossEntropy,
+	// So small a filter skips only what is 0 in float32.
+	"filtered": (&loss.Cut{Sort: true, Filter: 1e-30}).CrossEntropy,
 }
 
 // problem is a head with its input.
