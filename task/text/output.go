@@ -123,6 +123,9 @@ func (s *softmax) top(h []float32, k int) []Prediction {
 
 // best returns the k largest of the labels' probabilities.
 func best(p []float32, k int) []Prediction {
+	if k <= 0 {
+		return nil
+	}
 	bound := newBound(k)
 	for _, v := range p {
 		if float64(v) > bound.least() {

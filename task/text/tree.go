@@ -37,7 +37,7 @@ func newTree(counts []int) *tree {
 	for n := range inner {
 		number := int32(inner - 1 - n)
 		for c := range 2 {
-			if leaf >= 0 && (node >= n || counts[leaf] < count[node]) {
+			if leaf >= 0 && (node >= n || counts[leaf] <= count[node]) {
 				count[n] += counts[leaf]
 				t.children[number][c] = ^int32(leaf)
 				leafParent[leaf], leafSide[leaf] = number, float32(c)
