@@ -312,7 +312,7 @@ func TestWeights(t *testing.T) {
 func TestNothingIsAllocated(t *testing.T) {
 	data := stripesDir(t, 100, 0)
 	for _, model := range []string{"mlp", "conv"} {
-		j, err := NewJob(settings(t, data, "model="+model, "sampler=infobatch", "epochs=0", "steps=100000", "data.fraction=0", "checkpoint.every=0"))
+		j, err := NewJob(settings(t, data, "model="+model, "epochs=0", "steps=100000", "data.fraction=0", "checkpoint.every=0"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,6 +333,30 @@ func TestNothingIsAllocated(t *testing.T) {
 		if n := after.Mallocs - before.Mallocs; n > 40 { // ReadMemStats and the runtime's own
 			t.Errorf("%s: %d allocations in 200 steps", model, n)
 		}
+	}
+}
+
+// TestBuffersOfOtherSizesAreGivenUp trains for many epochs that end in batches
+// of other sizes: the arena must not keep buffers for each of them.
+func TestBuffersOfOtherSizesAreGivenUp(t *testing.T) {
+	j, err := NewJob(settings(t, stripesDir(t, 300, 0), "model=conv", "model.width=4", "sampler=infobatch", "batch=64", "epochs=40", "data.fraction=0", "checkpoint.every=0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sizes, usual, most := map[int]bool{}, int64(0), int64(0)
+	j.Loop.On(loop.BatchReady, func(s *loop.State) error {
+		sizes[s.Items] = true
+		most = max(most, j.Loop.Arena.Held())
+		if s.Epoch == 1 {
+			usual = most
+		}
+		return nil
+	})
+	if err := j.Loop.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if most > 7*usual/2 || len(sizes) < 10 {
+		t.Errorf("%d bytes held, %d in the first epoch; %d sizes of batches", most, usual, len(sizes))
 	}
 }
 
