@@ -63,7 +63,7 @@ func TestAnotherPaper(t *testing.T) {
 		}
 	}
 	model := filepath.Join(t.TempDir(), "model")
-	output(t, dir, hasten, "train", "--set", "optim=made-up", "--steps", "2", "--set", "model.layers=1", "--set", "model.dim=32", "--set", "evaluate.windows=1", "--data", filepath.Join(dir, "README.md"), "--set", "tokenizer=bytes", "--out", model)
+	output(t, dir, hasten, "train", "--set", "optim=made-up", "--steps", "2", "--set", "model.layers=1", "--set", "model.dim=32", "--set", "model.ctx=16", "--set", "evaluate.windows=1", "--data", filepath.Join(dir, "README.md"), "--set", "tokenizer=bytes", "--out", model)
 	if text, err := os.ReadFile(filepath.Join(model, "recipe.toml")); err != nil || !strings.Contains(string(text), `"made-up"`) {
 		t.Errorf("the recipe of the run does not name the part: %v\n%s", err, text)
 	}

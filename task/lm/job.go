@@ -15,6 +15,7 @@ import (
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/part"
+	"hasten/learn/average"
 	"hasten/learn/loop"
 	"hasten/model/attention"
 	"hasten/model/net"
@@ -28,9 +29,10 @@ type Job struct {
 	Data      *store.Dataset
 	Loop      *loop.Loop
 
-	loader *sample.Loader[sample.Batch]
-	valid  *sample.Windows // nil without validation data
-	tape   *grad.Tape      // of evaluations
+	weights *average.Weights
+	loader  *sample.Loader[sample.Batch]
+	valid   *sample.Windows // nil without validation data
+	tape    *grad.Tape      // of evaluations
 }
 
 // NewJob reads the data, trains or opens the tokenizer, and builds the model.
@@ -169,7 +171,7 @@ func (j *Job) build(arena *memory.Arena) error {
 	j.loader = sample.NewLoader(train, 2)
 	j.tape = grad.NewTape(arena)
 	j.Loop = &loop.Loop{
-		Task:      &Task{Model: j.Model, Batches: &loaded{loader: j.loader, batch: int64(j.Batch), epoch: train.Epoch()}},
+		Task:      &Task{Model: j.Model, Head: j.Loss, Batches: &loaded{loader: j.loader, batch: int64(j.Batch), epoch: train.Epoch()}},
 		Optimizer: j.Optimizer, Schedule: j.Schedule, Policy: j.Precision,
 		Budget:     loop.Budget{Steps: j.Steps, Time: j.Time, Target: j.Target},
 		Accumulate: j.Accumulate, Clip: j.Clip,
@@ -179,7 +181,8 @@ func (j *Job) build(arena *memory.Arena) error {
 	if j.valid != nil {
 		j.Loop.Evaluate = j.evaluate
 	}
-	return nil
+	j.weights, err = average.Attach(j.Loop, j.Average)
+	return err
 }
 
 func (j *Job) windows(t *store.Tokens, order sample.Order) (*sample.Windows, error) {
@@ -195,8 +198,9 @@ func (j *Job) windows(t *store.Tokens, order sample.Order) (*sample.Windows, err
 // whichever order they are drawn, and ends before the batch that would begin
 // after them.
 type loaded struct {
-	loader *sample.Loader[sample.Batch]
-	masks  maskMaker
+	weights *average.Weights
+	loader  *sample.Loader[sample.Batch]
+	masks   maskMaker
 
 	batch, epoch int64 // windows in each
 	next         int64 // number of the next batch

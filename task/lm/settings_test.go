@@ -10,7 +10,7 @@ import (
 )
 
 // TestResolve holds that what is resolved resolves to itself: with every
-// built-in recipe, every part of every seam, and nothing but a budget.
+// built-in recipe of the task, every part of every seam, and nothing but a budget.
 func TestResolve(t *testing.T) {
 	recipes := map[string]*recipe.Recipe{}
 	for _, name := range recipe.Builtin() {
@@ -18,7 +18,9 @@ func TestResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recipes[name] = r
+		if r.Get("task") == "lm" {
+			recipes[name] = r
+		}
 	}
 	for _, p := range Parts() {
 		r, err := recipe.Parse(p.Seam+"="+p.Name, nil)
@@ -67,8 +69,8 @@ func TestSettingsReachTheRun(t *testing.T) {
 	values := func(s *Settings) map[string]string {
 		m := part.Values(&s.Run)
 		for _, g := range s.groups() {
-			for k, v := range part.Values(g.options) {
-				m[g.name+"."+k] = v
+			for k, v := range part.Values(g.Options) {
+				m[g.Name+"."+k] = v
 			}
 		}
 		return m
@@ -110,7 +112,7 @@ func TestSettingsReachTheRun(t *testing.T) {
 func TestResolveErrors(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "the run would never end: set steps, time or target"},
-		{"steps = 1\n\nbetch = 3", "line 3: betch: no such setting; did you mean batch? (there is accumulate, batch, clip, data"},
+		{"steps = 1\n\nbetch = 3", "line 3: betch: no such setting; did you mean batch? (there is accumulate, average, batch, clip, data"},
 		{"steps = 1\n[optm]\nlr = 3", "line 3: optm.lr: no such setting"},
 		{"steps = 1\nevaluate = 3", "line 2: evaluate: a group of settings; want one of them, evaluate.NAME"},
 		{"steps = 1\n[batch]\nsize = 3", "line 3: batch.size: no such setting"},

@@ -30,6 +30,7 @@ type Batches interface {
 // Task is next-token prediction: what loop.Loop trains.
 type Task struct {
 	Model   *net.GPT
+	Head    loss.Head // nil: loss.Auto
 	Batches Batches
 
 	batch  Batch
@@ -53,7 +54,10 @@ func (t *Task) Loss(tape *grad.Tape) (*grad.Var, []float32, error) {
 	b := &t.batch
 	t.losses = resize(t.losses, len(b.Tokens))
 	h := t.Model.Hidden(tape, b.Tokens, b.T, b.Mask)
-	mean := loss.CrossEntropy(tape, h, t.Model.Head.Var, b.Targets, t.losses)
+	if t.Head == nil {
+		t.Head = &loss.Auto{}
+	}
+	mean := t.Head.CrossEntropy(tape, h, t.Model.Head.Var, b.Targets, t.losses)
 	t.rows = resize(t.rows, len(b.Tokens)/b.T)
 	for i := range t.rows {
 		t.rows[i] = rowMean(t.losses[i*b.T:(i+1)*b.T], b.Targets[i*b.T:(i+1)*b.T])

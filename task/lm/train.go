@@ -65,5 +65,8 @@ func (j *Job) Begin(dir string) error {
 // Measure gives the validation loss in bits per byte.
 func (j *Job) Measure(r *track.Record) { r.BitsPerByte = j.Data.Valid.BitsPerByte(r.ValLoss) }
 
-// Save writes the model in Hugging Face layout.
-func (j *Job) Save(dir string) error { return Save(dir, j.Model, j.Tokenizer) }
+// Save writes the model in Hugging Face layout, with the mean of the weights
+// where the run has one.
+func (j *Job) Save(dir string) error {
+	return j.weights.With(func() error { return Save(dir, j.Model, j.Tokenizer) })
+}
