@@ -13,6 +13,7 @@ import (
 	"hasten/engine/memory"
 	"hasten/engine/part"
 	"hasten/engine/precision"
+	"hasten/learn/average"
 	"hasten/learn/loop"
 	"hasten/learn/optim"
 	"hasten/learn/track"
@@ -27,7 +28,8 @@ type Job struct {
 	Loop  *loop.Loop
 	Task  *Task
 
-	tape *grad.Tape // of evaluations
+	weights *average.Weights
+	tape    *grad.Tape // of evaluations
 }
 
 // Outcome is how a run ended.
@@ -51,12 +53,17 @@ func Train(ctx context.Context, s *Settings, o run.Options) (Outcome, error) {
 
 // NewJob reads the data and builds the model.
 func NewJob(s *Settings) (*Job, error) {
-	o := s.DataOptions
-	d, err := Load(s.Run.Data, LoadOptions{Valid: o.Valid, Fraction: o.Fraction, Limit: o.Limit, Size: o.Size})
+	d, err := Load(s.Run.Data, s.LoadOptions())
 	if err != nil {
 		return nil, err
 	}
 	return NewJobOn(s, d)
+}
+
+// LoadOptions say how the data of the run is read.
+func (s *Settings) LoadOptions() LoadOptions {
+	o := s.DataOptions
+	return LoadOptions{Valid: o.Valid, Fraction: o.Fraction, Limit: o.Limit, Size: o.Size}
 }
 
 // NewJobOn is NewJob on data that has been read already. Jobs may share it.
@@ -99,7 +106,8 @@ func NewJobOn(s *Settings, d *Dataset) (*Job, error) {
 	if d.Valid.Len() > 0 {
 		j.Loop.Evaluate = j.evaluate
 	}
-	return j, nil
+	j.weights, err = average.Attach(j.Loop, s.Average)
+	return j, err
 }
 
 // trimmed is a hook for the start of epochs that gives up an arena's kept
@@ -171,8 +179,10 @@ func (j *Job) Measure(r *track.Record) {
 	r.Extra = append(r.Extra, track.Scalar{Name: "accuracy", Value: j.Task.accuracy})
 }
 
-// Save writes the model.
-func (j *Job) Save(dir string) error { return save(dir, j) }
+// Save writes the model, with the mean of its weights where one is kept.
+func (j *Job) Save(dir string) error {
+	return j.weights.With(func() error { return save(dir, j) })
+}
 
 // Close has nothing to end.
 func (j *Job) Close() error { return nil }

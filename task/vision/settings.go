@@ -3,11 +3,13 @@ package vision
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"hasten/data/sample"
 	"hasten/engine/part"
 	"hasten/engine/precision"
+	"hasten/learn/average"
 	"hasten/learn/optim"
 	"hasten/learn/schedule"
 	"hasten/task/recipe"
@@ -46,6 +48,7 @@ type Settings struct {
 	Model       Config
 	Optimizer   optim.Optimizer
 	Schedule    schedule.Schedule
+	Average     average.Average
 	Precision   precision.Policy
 	Selector    sample.Selector
 
@@ -54,12 +57,7 @@ type Settings struct {
 
 // Parts describes the parts of all seams of a run.
 func Parts() []part.Info {
-	var all []part.Info
-	all = append(all, Models.Info()...)
-	all = append(all, optim.Parts.Info()...)
-	all = append(all, schedule.Parts.Info()...)
-	all = append(all, precision.Parts.Info()...)
-	return append(all, sample.Selectors.Info()...)
+	return slices.Concat(Models.Info(), optim.Parts.Info(), schedule.Parts.Info(), average.Parts.Info(), precision.Parts.Info(), sample.Selectors.Info())
 }
 
 // RunOptions describes the settings of a run that belong to no seam, by the
@@ -70,7 +68,7 @@ func RunOptions() []part.Option {
 }
 
 // seams are the settings that name a part.
-var seams = []string{Models.Seam, optim.Parts.Seam, schedule.Parts.Seam, precision.Parts.Seam, sample.Selectors.Seam}
+var seams = []string{Models.Seam, optim.Parts.Seam, schedule.Parts.Seam, average.Parts.Seam, precision.Parts.Seam, sample.Selectors.Seam}
 
 // defaults are the settings of a recipe that sets nothing.
 func defaults() *Settings {
@@ -110,6 +108,9 @@ func (s *Settings) resolve() (err error) {
 		return err
 	}
 	if s.Schedule, err = run.Build(r, &schedule.Parts); err != nil {
+		return err
+	}
+	if s.Average, err = run.Build(r, &average.Parts); err != nil {
 		return err
 	}
 	if s.Precision, err = run.Build(r, &precision.Parts); err != nil {

@@ -177,7 +177,7 @@ func TestTrain(t *testing.T) {
 func TestExact(t *testing.T) {
 	data := stripesDir(t, 47, 20)
 	for _, changes := range [][]string{
-		{"sampler=shuffled"}, {"sampler=random"}, {"sampler=infobatch", "accumulate=2"}, {"sampler=infobatch"}, {"model=conv", "model.width=4", "epochs=3", "sampler=infobatch"},
+		{"sampler=shuffled"}, {"sampler=random"}, {"sampler=infobatch", "accumulate=2"}, {"sampler=infobatch", "average=ema"}, {"model=conv", "model.width=4", "epochs=3", "sampler=infobatch"},
 	} {
 		name := strings.Join(changes, " ")
 		dir := t.TempDir()
@@ -213,6 +213,27 @@ func TestExact(t *testing.T) {
 	first := finish(t, settings(t, data), run.Options{Dir: dir})
 	if again := finish(t, settings(t, data), run.Options{Dir: dir, Resume: true}); again.Last.Value("accuracy") != first.Last.Value("accuracy") {
 		t.Errorf("resumed when finished: %+v, want %+v", again.Last, first.Last)
+	}
+}
+
+// TestAverage saves, and evaluates with, the mean of the weights, and goes on
+// from the weights themselves.
+func TestAverage(t *testing.T) {
+	data := stripesDir(t, 100, 30)
+	plain := finish(t, settings(t, data), run.Options{Dir: t.TempDir()})
+	dir := t.TempDir()
+	out := finish(t, settings(t, data, "average=lawa"), run.Options{Dir: dir})
+	sameWeights(t, "trained with an average", out.Job.Model, plain.Job.Model)
+	m, err := Open(new(memory.Arena), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Equal(m.Params()[0].Data, out.Job.Model.Params()[0].Data) {
+		t.Error("the weights that were saved are no mean")
+	}
+	valid := &out.Job.Data.Valid
+	if s := Evaluate(grad.NewTape(new(memory.Arena)), m, &Dataset{Train: *valid, Mean: m.Mean, Std: m.Std}, valid, 30); math.Abs(s.Loss-out.Last.ValLoss) > 1e-6 {
+		t.Errorf("the model that was saved has the loss %v, the run ended with %v", s.Loss, out.Last.ValLoss)
 	}
 }
 
