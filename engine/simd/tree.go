@@ -47,6 +47,20 @@ func TreeHistogram(hist []float32, first []int32, grad []float32, lanes int, bin
 	}
 }
 
+// TreeTotal sets total to the bins of a histogram added up: total [lanes],
+// hist [any, lanes].
+func TreeTotal(total, hist []float32, lanes int) {
+	n := len(hist) / lanes
+	if n == 0 {
+		clear(total[:lanes])
+		return
+	}
+	for at := 0; at < lanes; at += treeChunk {
+		width := min(lanes-at, treeChunk)
+		treeTotal(total[at:][:width], hist[at:], lanes, width, n)
+	}
+}
+
 // TreeScan tells of the divisions after each of n bins, n = len(count):
 //
 //	count[b] = rows on the left,    left[b] = Σ l²,    right[b] = Σ (total-l)²
@@ -137,6 +151,15 @@ func treeScanPortable(count, left, right, hist []float32, lanes, width int, tota
 			}
 		}
 		count[b], left[b], right[b] = sum[0], l2, r2
+	}
+}
+
+func treeTotalPortable(total, hist []float32, lanes, width, n int) {
+	clear(total)
+	for b := range n {
+		for k, x := range hist[b*lanes:][:width] {
+			total[k] += x
+		}
 	}
 }
 

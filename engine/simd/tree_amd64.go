@@ -118,3 +118,34 @@ func treeLeaf(sum, curve, grad []float32, lanes, width int, rows []int32) {
 	}
 	run(&sum[0], &curve[0], &grad[0], 4*lanes, &rows[0], len(rows))
 }
+
+func treeTotal(total, hist []float32, lanes, width, n int) {
+	if level == Portable {
+		treeTotalPortable(total, hist, lanes, width, n)
+		return
+	}
+	run := treeTotal2AVX2
+	switch z := level == AVX512; {
+	case width == 4:
+		run = treeTotal4AVX2
+	case width == 8:
+		run = treeTotal8AVX2
+	case width == 16 && z:
+		run = treeTotal16AVX512
+	case width == 32 && z:
+		run = treeTotal32AVX512
+	case width == 48 && z:
+		run = treeTotal48AVX512
+	case width == 64 && z:
+		run = treeTotal64AVX512
+	case width == 16:
+		run = treeTotal16AVX2
+	case width == 32:
+		run = treeTotal32AVX2
+	case width == 48:
+		run = treeTotal48AVX2
+	case width == 64:
+		run = treeTotal64AVX2
+	}
+	run(&total[0], &hist[0], 4*lanes, n)
+}

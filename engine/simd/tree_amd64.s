@@ -135,6 +135,25 @@ row:
 	VZEROUPPER
 	RET
 
+// func treeTotal2AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal2AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+
+bin:
+	VMOVSD (CX), X1
+	VADDPS X1, X0, X0
+	ADDQ   DX, CX
+	DECQ   BX
+	JNE    bin
+	VMOVSD X0, (AX)
+	VZEROUPPER
+	RET
+
 // func treeHistogram4AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 // Requires: AVX, CMOV, MMX+
 TEXT ·treeHistogram4AVX2(SB), NOSPLIT, $0-64
@@ -265,6 +284,24 @@ row:
 	JLT        row
 	VMOVUPS    X1, (AX)
 	VMOVUPS    X2, (CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal4AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal4AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+
+bin:
+	VADDPS  (CX), X0, X0
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS X0, (AX)
 	VZEROUPPER
 	RET
 
@@ -403,6 +440,24 @@ row:
 	JLT        row
 	VMOVUPS    Y1, (AX)
 	VMOVUPS    Y2, (CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal8AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal8AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+
+bin:
+	VADDPS  (CX), Y0, Y0
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Y0, (AX)
 	VZEROUPPER
 	RET
 
@@ -565,6 +620,27 @@ row:
 	VMOVUPS    Y3, (CX)
 	VMOVUPS    Y2, 32(AX)
 	VMOVUPS    Y4, 32(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal16AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal16AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+
+bin:
+	VADDPS  (CX), Y0, Y0
+	VADDPS  32(CX), Y1, Y1
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
 	RET
 
@@ -777,6 +853,33 @@ row:
 	VMOVUPS    Y7, 64(CX)
 	VMOVUPS    Y4, 96(AX)
 	VMOVUPS    Y8, 96(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal32AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal32AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+
+bin:
+	VADDPS  (CX), Y0, Y0
+	VADDPS  32(CX), Y1, Y1
+	VADDPS  64(CX), Y2, Y2
+	VADDPS  96(CX), Y3, Y3
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
 	VZEROUPPER
 	RET
 
@@ -1039,6 +1142,39 @@ row:
 	VMOVUPS    Y11, 128(CX)
 	VMOVUPS    Y6, 160(AX)
 	VMOVUPS    Y12, 160(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal48AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal48AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+
+bin:
+	VADDPS  (CX), Y0, Y0
+	VADDPS  32(CX), Y1, Y1
+	VADDPS  64(CX), Y2, Y2
+	VADDPS  96(CX), Y3, Y3
+	VADDPS  128(CX), Y4, Y4
+	VADDPS  160(CX), Y5, Y5
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
 	VZEROUPPER
 	RET
 
@@ -1354,6 +1490,45 @@ row:
 	VZEROUPPER
 	RET
 
+// func treeTotal64AVX2(total *float32, hist *float32, stride int, n int)
+// Requires: AVX
+TEXT ·treeTotal64AVX2(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+
+bin:
+	VADDPS  (CX), Y0, Y0
+	VADDPS  32(CX), Y1, Y1
+	VADDPS  64(CX), Y2, Y2
+	VADDPS  96(CX), Y3, Y3
+	VADDPS  128(CX), Y4, Y4
+	VADDPS  160(CX), Y5, Y5
+	VADDPS  192(CX), Y6, Y6
+	VADDPS  224(CX), Y7, Y7
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	VMOVUPS Y4, 128(AX)
+	VMOVUPS Y5, 160(AX)
+	VMOVUPS Y6, 192(AX)
+	VMOVUPS Y7, 224(AX)
+	VZEROUPPER
+	RET
+
 // func treeBestAVX2(score *float32, place *int32, count *float32, left *float32, right *float32, n int, total float32, least float32)
 // Requires: AVX, AVX2, SSE
 TEXT ·treeBestAVX2(SB), NOSPLIT, $0-56
@@ -1544,6 +1719,24 @@ row:
 	VZEROUPPER
 	RET
 
+// func treeTotal16AVX512(total *float32, hist *float32, stride int, n int)
+// Requires: AVX, AVX512F
+TEXT ·treeTotal16AVX512(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+
+bin:
+	VADDPS  (CX), Z0, Z0
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Z0, (AX)
+	VZEROUPPER
+	RET
+
 // func treeHistogram32AVX512(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 // Requires: AVX, AVX512F, CMOV, MMX+
 TEXT ·treeHistogram32AVX512(SB), NOSPLIT, $0-64
@@ -1709,6 +1902,27 @@ row:
 	VMOVUPS    Z3, (CX)
 	VMOVUPS    Z2, 64(AX)
 	VMOVUPS    Z4, 64(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal32AVX512(total *float32, hist *float32, stride int, n int)
+// Requires: AVX, AVX512F
+TEXT ·treeTotal32AVX512(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+
+bin:
+	VADDPS  (CX), Z0, Z0
+	VADDPS  64(CX), Z1, Z1
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
 	VZEROUPPER
 	RET
 
@@ -1903,6 +2117,30 @@ row:
 	VMOVUPS    Z5, 64(CX)
 	VMOVUPS    Z3, 128(AX)
 	VMOVUPS    Z6, 128(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal48AVX512(total *float32, hist *float32, stride int, n int)
+// Requires: AVX, AVX512F
+TEXT ·treeTotal48AVX512(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+
+bin:
+	VADDPS  (CX), Z0, Z0
+	VADDPS  64(CX), Z1, Z1
+	VADDPS  128(CX), Z2, Z2
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
 	VZEROUPPER
 	RET
 
@@ -2123,6 +2361,33 @@ row:
 	VMOVUPS    Z7, 128(CX)
 	VMOVUPS    Z4, 192(AX)
 	VMOVUPS    Z8, 192(CX)
+	VZEROUPPER
+	RET
+
+// func treeTotal64AVX512(total *float32, hist *float32, stride int, n int)
+// Requires: AVX, AVX512F
+TEXT ·treeTotal64AVX512(SB), NOSPLIT, $0-32
+	MOVQ   total+0(FP), AX
+	MOVQ   hist+8(FP), CX
+	MOVQ   stride+16(FP), DX
+	MOVQ   n+24(FP), BX
+	VXORPS X0, X0, X0
+	VXORPS X1, X1, X1
+	VXORPS X2, X2, X2
+	VXORPS X3, X3, X3
+
+bin:
+	VADDPS  (CX), Z0, Z0
+	VADDPS  64(CX), Z1, Z1
+	VADDPS  128(CX), Z2, Z2
+	VADDPS  192(CX), Z3, Z3
+	ADDQ    DX, CX
+	DECQ    BX
+	JNE     bin
+	VMOVUPS Z0, (AX)
+	VMOVUPS Z1, 64(AX)
+	VMOVUPS Z2, 128(AX)
+	VMOVUPS Z3, 192(AX)
 	VZEROUPPER
 	RET
 

@@ -17,3 +17,7 @@ func treeBest(count, left, right []float32, total, least float32) (score float32
 func treeLeaf(sum, curve, grad []float32, lanes, width int, rows []int32) {
 	treeLeafPortable(sum, curve, grad, lanes, width, rows)
 }
+
+func treeTotal(total, hist []float32, lanes, width, n int) {
+	treeTotalPortable(total, hist, lanes, width, n)
+}

@@ -14,6 +14,9 @@ func treeScan2AVX2(count *float32, left *float32, right *float32, hist *float32,
 func treeLeaf2AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal2AVX2(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram4AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -21,6 +24,9 @@ func treeScan4AVX2(count *float32, left *float32, right *float32, hist *float32,
 
 //go:noescape
 func treeLeaf4AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
+
+//go:noescape
+func treeTotal4AVX2(total *float32, hist *float32, stride int, n int)
 
 //go:noescape
 func treeHistogram8AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
@@ -32,6 +38,9 @@ func treeScan8AVX2(count *float32, left *float32, right *float32, hist *float32,
 func treeLeaf8AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal8AVX2(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram16AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -39,6 +48,9 @@ func treeScan16AVX2(count *float32, left *float32, right *float32, hist *float32
 
 //go:noescape
 func treeLeaf16AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
+
+//go:noescape
+func treeTotal16AVX2(total *float32, hist *float32, stride int, n int)
 
 //go:noescape
 func treeHistogram32AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
@@ -50,6 +62,9 @@ func treeScan32AVX2(count *float32, left *float32, right *float32, hist *float32
 func treeLeaf32AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal32AVX2(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram48AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -59,6 +74,9 @@ func treeScan48AVX2(count *float32, left *float32, right *float32, hist *float32
 func treeLeaf48AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal48AVX2(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram64AVX2(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -66,6 +84,9 @@ func treeScan64AVX2(count *float32, left *float32, right *float32, hist *float32
 
 //go:noescape
 func treeLeaf64AVX2(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
+
+//go:noescape
+func treeTotal64AVX2(total *float32, hist *float32, stride int, n int)
 
 //go:noescape
 func treeBestAVX2(score *float32, place *int32, count *float32, left *float32, right *float32, n int, total float32, least float32)
@@ -80,6 +101,9 @@ func treeScan16AVX512(count *float32, left *float32, right *float32, hist *float
 func treeLeaf16AVX512(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal16AVX512(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram32AVX512(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -87,6 +111,9 @@ func treeScan32AVX512(count *float32, left *float32, right *float32, hist *float
 
 //go:noescape
 func treeLeaf32AVX512(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
+
+//go:noescape
+func treeTotal32AVX512(total *float32, hist *float32, stride int, n int)
 
 //go:noescape
 func treeHistogram48AVX512(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
@@ -98,6 +125,9 @@ func treeScan48AVX512(count *float32, left *float32, right *float32, hist *float
 func treeLeaf48AVX512(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
 
 //go:noescape
+func treeTotal48AVX512(total *float32, hist *float32, stride int, n int)
+
+//go:noescape
 func treeHistogram64AVX512(hist *float32, first *int32, grad *float32, stride int, bins *uint8, cols int, rows *int32, n int)
 
 //go:noescape
@@ -105,6 +135,9 @@ func treeScan64AVX512(count *float32, left *float32, right *float32, hist *float
 
 //go:noescape
 func treeLeaf64AVX512(sum *float32, curve *float32, grad *float32, stride int, rows *int32, n int)
+
+//go:noescape
+func treeTotal64AVX512(total *float32, hist *float32, stride int, n int)
 
 //go:noescape
 func treeBestAVX512(score *float32, place *int32, count *float32, left *float32, right *float32, n int, total float32, least float32)

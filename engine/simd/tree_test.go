@@ -3,6 +3,7 @@ package simd
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"hasten/engine/rng"
@@ -146,6 +147,20 @@ func TestTreeScan(t *testing.T) {
 			if float64(count[b]) != sums[0] || !near(left[b], l2) || !near(right[b], r2) {
 				t.Fatalf("bin %d: %v %v %v, want %v %v %v", b, count[b], left[b], right[b], sums[0], l2, r2)
 			}
+		}
+	})
+}
+
+func TestTreeTotal(t *testing.T) {
+	eachTreeCase(t, func(t *testing.T, c treeCase) {
+		got, want := make([]float32, c.lanes), make([]float32, c.lanes)
+		got[0] = 9
+		TreeTotal(got, c.grad, c.lanes)
+		for i, x := range c.grad {
+			want[i%c.lanes] += x
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%v, want %v", got, want)
 		}
 	})
 }

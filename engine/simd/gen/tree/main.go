@@ -23,6 +23,7 @@ func main() {
 			histogram(s)
 			scan(s)
 			leaf(s)
+			total(s)
 		}
 		best(z)
 	}
@@ -302,6 +303,31 @@ func leaf(s shape) {
 	for k := range sum {
 		s.store(sum[k], s.at(Mem{Base: sums}, k))
 		s.store(curve[k], s.at(Mem{Base: curves}, k))
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// total adds up rows that follow each other.
+func total(s shape) {
+	s.define("Total", "(total, hist *float32, stride, n int)")
+	to, hist, stride, n := arg("total"), arg("hist"), arg("stride"), arg("n")
+	sum := s.zeros()
+	Label("bin")
+	for k, v := range sum {
+		if s.width == 2 {
+			t := s.vec()
+			VMOVSD(Mem{Base: hist}, t)
+			VADDPS(t, v, v)
+		} else {
+			VADDPS(s.at(Mem{Base: hist}, k), v, v)
+		}
+	}
+	ADDQ(stride, hist)
+	DECQ(n)
+	JNE(LabelRef("bin"))
+	for k, v := range sum {
+		s.store(v, s.at(Mem{Base: to}, k))
 	}
 	VZEROUPPER()
 	RET()
