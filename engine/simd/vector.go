@@ -53,7 +53,7 @@ type vectorKernels struct {
 	layerNormBackward          func(dx, dw, db, x, w, dy []float32, mean, rstd, c1, c2 float32)
 	rope                       func(x []float32, heads int, cos, sin []float32, sign float32)
 	adamW                      func(p, m, v, g []float32, gradScale, decay, mix1, beta2, mix2, root, eps, step float32)
-	adan                       func(p, m, v, n, last, g []float32, gradScale, mix1, mix2, look, beta3, mix3, root, eps, decay, ofM, ofV float32)
+	adan                       func(p, m, v, n, last, g []float32, gradScale, mix1, mix2, look, beta3, mix3, root, eps, shrink, ofM, ofV float32)
 	sgd                        func(p, g []float32, gradScale, weightDecay, lr float32)
 	sgdMomentum                func(p, m, g []float32, gradScale, weightDecay, momentum, ofGrad, ofBuffer, lr float32)
 	toBF16, toF16              func(dst []uint16, src []float32) // lengths: multiples of 16

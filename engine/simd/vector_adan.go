@@ -29,9 +29,11 @@ type AdanCoef struct {
 // With Decoupled, p is multiplied by 1 - LR·WeightDecay first, and nothing is
 // divided after.
 func AdanStep(p, m, v, n, last, g []float32, c AdanCoef) {
-	decay, lr := 1/(1+c.LR*c.WeightDecay), c.LR/(1+c.LR*c.WeightDecay)
-	if c.Decoupled {
-		decay, lr = 1-c.LR*c.WeightDecay, c.LR
+	// p shrinks by a share of itself. As a factor next to 1, it would lose half
+	// its digits, and p drift.
+	shrink, lr := c.LR*c.WeightDecay, c.LR
+	if !c.Decoupled {
+		shrink, lr = shrink/(1+shrink), lr/(1+shrink)
 	}
 	mix2, look := 1-c.Beta2, c.Beta2
 	if c.First {
@@ -45,10 +47,10 @@ func AdanStep(p, m, v, n, last, g []float32, c AdanCoef) {
 	vec.adan(p, prefix(m, k), prefix(v, k), prefix(n, k), prefix(last, k), prefix(g, k),
 		float32(c.GradScale), float32(1-c.Beta1), float32(mix2), float32(look),
 		float32(c.Beta3), float32(1-c.Beta3), float32(root), float32(eps),
-		float32(decay), float32(lr/c.Bias1), float32(lr*c.Beta2/c.Bias2))
+		float32(shrink), float32(lr/c.Bias1), float32(lr*c.Beta2/c.Bias2))
 }
 
-func adanPortable(p, m, v, n, last, g []float32, gradScale, mix1, mix2, look, beta3, mix3, root, eps, decay, ofM, ofV float32) {
+func adanPortable(p, m, v, n, last, g []float32, gradScale, mix1, mix2, look, beta3, mix3, root, eps, shrink, ofM, ofV float32) {
 	for i := range p {
 		g := g[i] * gradScale
 		change := g - last[i]
@@ -57,7 +59,7 @@ func adanPortable(p, m, v, n, last, g []float32, gradScale, mix1, mix2, look, be
 		ahead := g + look*change
 		n[i] = beta3*n[i] + mix3*(ahead*ahead)
 		denominator := float32(math.Sqrt(float64(n[i])))*root + eps
-		p[i] = decay*p[i] - (ofM*m[i]+ofV*v[i])/denominator
+		p[i] -= (ofM*m[i]+ofV*v[i])/denominator + shrink*p[i]
 		last[i] = g
 	}
 }

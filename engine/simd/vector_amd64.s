@@ -6835,7 +6835,7 @@ end1:
 	VZEROUPPER
 	RET
 
-// func vecAdanAVX2(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+// func vecAdanAVX2(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, shrink float32, ofM float32, ofV float32)
 // Requires: AVX, FMA3
 TEXT ·vecAdanAVX2(SB), NOSPLIT, $0-188
 	MOVQ p_len+8(FP), AX
@@ -6883,9 +6883,9 @@ loop1x1:
 	VMULPS       Y6, Y1, Y6
 	VBROADCASTSS ofV+184(FP), Y7
 	VFMADD231PS  Y7, Y2, Y6
-	VBROADCASTSS decay+176(FP), Y7
-	VMULPS       Y7, Y0, Y0
 	VDIVPS       Y4, Y6, Y4
+	VBROADCASTSS shrink+176(FP), Y6
+	VFMADD231PS  Y6, Y0, Y4
 	VSUBPS       Y4, Y0, Y0
 	VMOVUPS      Y0, (CX)(R9*4)
 	VMOVUPS      Y1, (DX)(R9*4)
@@ -6933,9 +6933,9 @@ done1x1:
 	VMULPS       Y7, Y2, Y7
 	VBROADCASTSS ofV+184(FP), Y8
 	VFMADD231PS  Y8, Y3, Y7
-	VBROADCASTSS decay+176(FP), Y8
-	VMULPS       Y8, Y1, Y1
 	VDIVPS       Y5, Y7, Y5
+	VBROADCASTSS shrink+176(FP), Y7
+	VFMADD231PS  Y7, Y1, Y5
 	VSUBPS       Y5, Y1, Y1
 	VMASKMOVPS   Y1, Y0, (CX)(R9*4)
 	VMASKMOVPS   Y2, Y0, (DX)(R9*4)
@@ -6947,7 +6947,7 @@ end1:
 	VZEROUPPER
 	RET
 
-// func vecAdanAVX512(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+// func vecAdanAVX512(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, shrink float32, ofM float32, ofV float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·vecAdanAVX512(SB), NOSPLIT, $0-188
 	MOVQ         p_len+8(FP), AX
@@ -6959,7 +6959,7 @@ TEXT ·vecAdanAVX512(SB), NOSPLIT, $0-188
 	VBROADCASTSS mix3+164(FP), Z5
 	VBROADCASTSS root+168(FP), Z6
 	VBROADCASTSS eps+172(FP), Z7
-	VBROADCASTSS decay+176(FP), Z8
+	VBROADCASTSS shrink+176(FP), Z8
 	VBROADCASTSS ofM+180(FP), Z9
 	VBROADCASTSS ofV+184(FP), Z10
 	MOVQ         p_base+0(FP), CX
@@ -6996,8 +6996,8 @@ loop1x1:
 	VFMADD213PS Z7, Z6, Z15
 	VMULPS      Z9, Z12, Z17
 	VFMADD231PS Z10, Z13, Z17
-	VMULPS      Z8, Z11, Z11
 	VDIVPS      Z15, Z17, Z15
+	VFMADD231PS Z8, Z11, Z15
 	VSUBPS      Z15, Z11, Z11
 	VMOVUPS     Z11, (CX)(R9*4)
 	VMOVUPS     Z12, (DX)(R9*4)
@@ -7035,9 +7035,9 @@ done1x1:
 	VFMADD213PS Z7, Z6, Z1
 	VMULPS      Z9, Z12, Z2
 	VFMADD231PS Z10, Z13, Z2
-	VMULPS      Z8, Z11, Z3
 	VDIVPS      Z1, Z2, Z1
-	VSUBPS      Z1, Z3, Z1
+	VFMADD231PS Z8, Z11, Z1
+	VSUBPS      Z1, Z11, Z1
 	VMOVUPS     Z1, K1, (CX)(R9*4)
 	VMOVUPS     Z12, K1, (DX)(R9*4)
 	VMOVUPS     Z13, K1, (BX)(R9*4)

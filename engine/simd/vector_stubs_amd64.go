@@ -251,10 +251,10 @@ func vecSgdMomentumAVX2(p []float32, m []float32, g []float32, gradScale float32
 func vecSgdMomentumAVX512(p []float32, m []float32, g []float32, gradScale float32, weightDecay float32, momentum float32, ofGrad float32, ofBuffer float32, lr float32)
 
 //go:noescape
-func vecAdanAVX2(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+func vecAdanAVX2(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, shrink float32, ofM float32, ofV float32)
 
 //go:noescape
-func vecAdanAVX512(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, decay float32, ofM float32, ofV float32)
+func vecAdanAVX512(p []float32, m []float32, v []float32, n []float32, last []float32, g []float32, gradScale float32, mix1 float32, mix2 float32, look float32, beta3 float32, mix3 float32, root float32, eps float32, shrink float32, ofM float32, ofV float32)
 
 //go:noescape
 func vecRoundBF16AVX2(dst []float32, src []float32)
