@@ -5,6 +5,7 @@ import (
 
 	"hasten/engine/part"
 	"hasten/model/block"
+	"hasten/model/moe"
 )
 
 // Mixers are the ways in which tokens see one another, the default first.
@@ -13,6 +14,7 @@ var Mixers = part.Table[block.MixerPart]{
 	Help: "how the tokens of a sequence see those before them",
 	Parts: []part.Part[block.MixerPart]{
 		{Name: "attention", Help: "softmax attention over query heads and grouped key-value heads", New: func() block.MixerPart { return &Attention{} }},
+		{Name: "moa", Paper: "scattermoe", Help: "mixture of attention: routed query heads and outputs, shared keys and values", New: func() block.MixerPart { return moe.NewAttention() }},
 	},
 }
 
@@ -22,6 +24,7 @@ var FFNs = part.Table[block.FFNPart]{
 	Help: "what each token passes through by itself",
 	Parts: []part.Part[block.FFNPart]{
 		{Name: "dense", Help: "two matrices for all tokens: SwiGLU in Llama's layout, GELU in GPT-2's", New: func() block.FFNPart { return &Dense{} }},
+		{Name: "moe", Paper: "scattermoe", Help: "mixture of experts: each token passes the k that a router chooses", New: func() block.FFNPart { return moe.NewFFN() }},
 	},
 }
 
