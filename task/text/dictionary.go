@@ -18,8 +18,8 @@ const none = ^uint32(0)
 type dictionary struct {
 	*Features
 	words vocabulary
-	row   []uint32          // of every word
-	grams map[uint32]uint32 // row of every bucket that has one
+	row   []uint32 // of every word
+	grams buckets  // row of every bucket that has one
 	rows  int
 }
 
@@ -128,7 +128,7 @@ func (d *dictionary) appendRows(dst []uint32, s *scan, text []byte) []uint32 {
 		}
 	}
 	for _, b := range s.grams {
-		if r, ok := d.grams[b]; ok {
+		if r := d.grams.find(b); r != none {
 			dst = append(dst, r)
 		}
 	}
@@ -162,19 +162,14 @@ type builder struct {
 	labels  vocabulary
 	perName []int // texts of each label
 	// Features are numbered as they appear: words and n-grams together.
-	wordFeature []uint32 // by word
-	gramFeature []uint32 // by bucket
+	wordFeature []uint32 // by word; dict.grams has those of n-grams
 	count       []uint32 // by feature
 	isWord      []bool
 	scan        scan
 }
 
 func newBuilder(f *Features) *builder {
-	b := &builder{dict: &dictionary{Features: f}}
-	if f.Buckets > 0 && (f.NGrams > 1 || f.MaxChars > 0) {
-		b.gramFeature = make([]uint32, f.Buckets) // feature + 1: zeroed memory costs nothing until it is touched
-	}
-	return b
+	return &builder{dict: &dictionary{Features: f}}
 }
 
 // add takes in one text.
@@ -188,10 +183,11 @@ func (b *builder) add(labels [][]byte, text []byte) {
 		b.use(b.wordFeature[w])
 	}
 	for _, g := range s.grams {
-		if b.gramFeature[g] == 0 {
-			b.gramFeature[g] = b.feature(false) + 1
+		f := b.dict.grams.add(g)
+		if *f == none {
+			*f = b.feature(false)
 		}
-		b.use(b.gramFeature[g] - 1)
+		b.use(*f)
 	}
 	for _, l := range labels {
 		i := b.labels.add(l, hash(l))
@@ -279,12 +275,7 @@ func (b *builder) finish(seed uint64) (d *dictionary, c *corpus, names []string,
 	for w, f := range b.wordFeature {
 		d.row[w] = row[f]
 	}
-	d.grams = make(map[uint32]uint32)
-	for g, f := range b.gramFeature {
-		if f > 0 {
-			d.grams[uint32(g)] = row[f-1]
-		}
-	}
+	d.grams.all(func(_ uint32, f *uint32) { *f = row[*f] })
 	return d, c, names, counts
 }
 

@@ -134,12 +134,19 @@ const initGrain = 1024
 var initLoop par.Loop[initArgs]
 
 // initRows fills a piece of the rows, each with the numbers of its own place in
-// the stream.
+// the stream, four from a block.
 func initRows(a *initArgs, piece int) {
 	w := width(a.dim)
-	n := len(a.table) / w
-	s := a.s.Split(uint64(piece))
-	for i := piece * initGrain; i < min((piece+1)*initGrain, n); i++ {
-		s.FillUniform(a.table[i*w:][:a.dim], -1/float64(a.dim), 1/float64(a.dim))
+	from, to := par.Bounds(piece, initGrain, len(a.table)/w)
+	scale := 2 / float32(a.dim) / (1 << 24)
+	for i := from; i < to; i++ {
+		row := a.table[i*w:][:a.dim]
+		var block [4]uint32
+		for j := range row {
+			if j%4 == 0 {
+				block = a.s.Block(uint64(i*w+j) / 4)
+			}
+			row[j] = scale * (float32(block[j%4]>>8) - 1<<23)
+		}
 	}
 }

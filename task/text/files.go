@@ -76,16 +76,14 @@ func (m *Model) Export(dir string, e Export) error {
 			wordRows = append(wordRows, r)
 		}
 	}
-	for b := range m.dict.grams {
-		buckets = append(buckets, b)
-	}
+	m.dict.grams.all(func(b uint32, _ *uint32) { buckets = append(buckets, b) })
 	if e.Keep > 0 && e.Keep < len(buckets) {
 		buckets = m.longest(buckets, e.Keep)
 	}
 	slices.Sort(buckets)
 	bucketBytes := make([]byte, 0, 4*len(buckets))
 	for _, b := range buckets {
-		gramRows = append(gramRows, m.dict.grams[b])
+		gramRows = append(gramRows, m.dict.grams.find(b))
 		bucketBytes = binary.LittleEndian.AppendUint32(bucketBytes, b)
 	}
 	embedding := func(rows []uint32) func(i int, dst []float32) {
@@ -122,7 +120,7 @@ func (m *Model) Export(dir string, e Export) error {
 // longest returns the n-grams with the longest embeddings.
 func (m *Model) longest(buckets []uint32, keep int) []uint32 {
 	length := func(b uint32) float64 {
-		return simd.SumSq(m.input[int(m.dict.grams[b])*width(m.dict.Dim):][:m.dict.Dim])
+		return simd.SumSq(m.input[int(m.dict.grams.find(b))*width(m.dict.Dim):][:m.dict.Dim])
 	}
 	slices.SortFunc(buckets, func(x, y uint32) int {
 		lx, ly := length(x), length(y)
@@ -262,9 +260,12 @@ func (m *Model) readWeights(path string) error {
 	if err := r.ReadBytes(bucketsTensor, 0, raw); err != nil {
 		return err
 	}
-	d.grams = make(map[uint32]uint32, grams)
 	for i := range grams {
-		d.grams[binary.LittleEndian.Uint32(raw[4*i:])] = uint32(words + i)
+		b := binary.LittleEndian.Uint32(raw[4*i:])
+		if int64(b) >= int64(d.Buckets) || d.grams.find(b) != none {
+			return fmt.Errorf("%s: %s: number %d is %d; want different numbers below %d", path, bucketsTensor, i, b, d.Buckets)
+		}
+		*d.grams.add(b) = uint32(words + i)
 	}
 	arena := new(memory.Arena)
 	w := width(d.Dim)

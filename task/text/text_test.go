@@ -599,6 +599,31 @@ func TestVocabulary(t *testing.T) {
 	}
 }
 
+func TestBuckets(t *testing.T) {
+	var b buckets
+	if b.find(7) != none {
+		t.Error("an empty map finds something")
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	want := map[uint32]uint32{}
+	for i := range uint32(5000) {
+		key := r.Uint32N(20000)
+		if old, ok := want[key]; ok != (*b.add(key) != none) || ok && old != b.find(key) {
+			t.Fatalf("bucket %d: %d, want %d", key, b.find(key), old)
+		}
+		*b.add(key), want[key] = i, i
+	}
+	seen := 0
+	b.all(func(key uint32, row *uint32) {
+		if seen++; want[key] != *row || b.find(key) != *row {
+			t.Fatalf("bucket %d: %d, want %d", key, *row, want[key])
+		}
+	})
+	if seen != len(want) || b.find(20001) != none {
+		t.Errorf("%d buckets, want %d", seen, len(want))
+	}
+}
+
 func collect(path string, o *DataOptions, p portion) (out []string, err error) {
 	err = read(path, o, p, func(s *sample) error {
 		out = append(out, fmt.Sprintf("%d %s|%s", s.line, bytes.Join(s.labels, []byte("+")), bytes.Join(bytes.Fields(s.text), []byte(" "))))

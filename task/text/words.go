@@ -126,3 +126,68 @@ func (v *vocabulary) grow() {
 		v.slots[v.slot(v.word(i), h)] = uint32(i + 1)
 	}
 }
+
+// buckets maps numbers of buckets to rows. Its zero value is empty and ready
+// for use.
+type buckets struct {
+	slots []bucketSlot // open addressing, at most half full
+	n     int
+}
+
+// bucketSlot is one entry. Its key is the bucket + 1, or 0 for no entry.
+type bucketSlot struct{ key, row uint32 }
+
+// slot is where the bucket is, or where it would go.
+func (b *buckets) slot(bucket uint32) *bucketSlot {
+	mask := uint32(len(b.slots) - 1)
+	s := bucket * 0x9e3779b1
+	for s ^= s >> 15; ; s++ {
+		if e := &b.slots[s&mask]; e.key == 0 || e.key == bucket+1 {
+			return e
+		}
+	}
+}
+
+// find returns the row of a bucket, none if it is not there.
+func (b *buckets) find(bucket uint32) uint32 {
+	if b.n == 0 {
+		return none
+	}
+	if e := b.slot(bucket); e.key != 0 {
+		return e.row
+	}
+	return none
+}
+
+// add returns the row of a bucket, to be read or set. A bucket that was not
+// there has none. The pointer is valid until the next call.
+func (b *buckets) add(bucket uint32) *uint32 {
+	if 2*b.n >= len(b.slots) {
+		b.grow()
+	}
+	e := b.slot(bucket)
+	if e.key == 0 {
+		b.n++
+		*e = bucketSlot{bucket + 1, none}
+	}
+	return &e.row
+}
+
+func (b *buckets) grow() {
+	old := b.slots
+	b.slots = make([]bucketSlot, max(1024, 4*len(old)))
+	for _, e := range old {
+		if e.key != 0 {
+			*b.slot(e.key - 1) = e
+		}
+	}
+}
+
+// all visits the buckets and their rows, which visit may set.
+func (b *buckets) all(visit func(bucket uint32, row *uint32)) {
+	for i := range b.slots {
+		if e := &b.slots[i]; e.key != 0 {
+			visit(e.key-1, &e.row)
+		}
+	}
+}
