@@ -1,0 +1,45 @@
+package dist
+
+import (
+	"fmt"
+	"sync"
+
+	"hasten/engine/simd"
+)
+
+// add sets dst += src.
+func add(dst, src []byte, sum kind) {
+	switch sum {
+	case bf16:
+		addBF16(typed[uint16](dst), typed[uint16](src))
+	case f32:
+		simd.AddTo(typed[float32](dst), typed[float32](src))
+	case f64:
+		d := typed[float64](dst)
+		for i, x := range typed[float64](src) {
+			d[i] += x
+		}
+	default:
+		panic(fmt.Sprintf("dist: a sum of kind %d", sum))
+	}
+}
+
+// wide is room to add bfloat16 numbers in float32.
+type wide [2][1024]float32
+
+var wides = sync.Pool{New: func() any { return new(wide) }}
+
+// addBF16 sets dst += src: float32 sums, rounded to bfloat16.
+func addBF16(dst, src []uint16) {
+	w := wides.Get().(*wide)
+	defer wides.Put(w)
+	for len(dst) > 0 {
+		n := min(len(dst), len(w[0]))
+		a, b := w[0][:n], w[1][:n]
+		simd.FromBF16(a, dst[:n])
+		simd.FromBF16(b, src[:n])
+		simd.AddTo(a, b)
+		simd.ToBF16(dst[:n], a)
+		dst, src = dst[n:], src[n:]
+	}
+}
