@@ -26,6 +26,7 @@ import (
 type Entry struct {
 	card.Card
 	Built    bool            // it has an experiment that can be run
+	Code     []string        // the files of its mechanism, from the root of the source
 	Measured *result.Result  // the committed result of a full run; nil: there is none
 	Here     []result.Result // results made on this machine, newest first
 }

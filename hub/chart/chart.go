@@ -282,6 +282,9 @@ func (a axis) logTicks(n int) []float64 {
 // Number prints a value in few characters: 1200000 as 1.2M.
 func Number(v float64) string {
 	a := math.Abs(v)
+	if a == 0 {
+		return "0" // and never -0
+	}
 	for _, u := range []struct {
 		size float64
 		name string
@@ -293,7 +296,7 @@ func Number(v float64) string {
 			return trim(strconv.FormatFloat(v/u.size, 'f', 2, 64)) + u.name
 		}
 	}
-	if a != 0 && a < 1e-3 {
+	if a < 1e-3 {
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
 	return strconv.FormatFloat(round(v), 'g', -1, 64)

@@ -3,14 +3,13 @@
 //
 //	r := job.New(measure)
 //	err := r.Start("adan", true)
-//	for s := range r.Watch(ctx) { … }  // the newest state, whenever there is a newer one
+//	state := r.State() // as often as you like
 //	r.Stop()
 package job
 
 import (
 	"context"
 	"errors"
-	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +23,7 @@ type Measure func(ctx context.Context, slug string, quick bool, progress func(li
 
 // State is how far the newest measurement has come.
 type State struct {
+	Version int    // grows with every change but that of Seconds
 	Slug    string // "": there was none yet
 	Quick   bool
 	Begun   time.Time
@@ -60,73 +60,45 @@ var ErrBusy = errors.New("another measurement is under way")
 type Runner struct {
 	measure Measure
 
-	mu      sync.Mutex
-	state   State
-	changed chan struct{} // closed when state is replaced
-	cancel  context.CancelFunc
-	ended   chan struct{} // closed when the newest measurement has ended
+	mu     sync.Mutex
+	state  State
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the newest measurement has ended
 }
 
 // New returns a runner of measurements.
-func New(measure Measure) *Runner {
-	return &Runner{measure: measure, changed: make(chan struct{})}
-}
+func New(measure Measure) *Runner { return &Runner{measure: measure} }
 
 // State is the newest state.
 func (r *Runner) State() State {
-	s, _ := r.now()
-	return s
-}
-
-func (r *Runner) now() (State, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.state
 	if s.Active() {
 		s.Seconds = time.Since(s.Begun).Seconds()
 	}
-	return s, r.changed
+	return s
 }
 
-// Watch yields the state, and again whenever it has changed.
-func (r *Runner) Watch(ctx context.Context) iter.Seq[State] {
-	return func(yield func(State) bool) {
-		for {
-			s, changed := r.now()
-			if !yield(s) {
-				return
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
-}
-
-// update changes the state and wakes those who watch.
+// update changes the state.
 func (r *Runner) update(change func(*State)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.state.Version++
 	change(&r.state)
-	close(r.changed)
-	r.changed = make(chan struct{})
 }
 
 // Start begins to measure a paper, or returns ErrBusy.
 func (r *Runner) Start(slug string, quick bool) error {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.state.Active() {
-		r.mu.Unlock()
 		return ErrBusy
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel, r.ended = cancel, make(chan struct{})
-	ended := r.ended
-	r.state = State{Slug: slug, Quick: quick, Begun: time.Now(), Phase: Running}
-	r.mu.Unlock()
-	r.update(func(*State) {})
+	ended := make(chan struct{})
+	r.cancel, r.ended = cancel, ended
+	r.state = State{Version: r.state.Version + 1, Slug: slug, Quick: quick, Begun: time.Now(), Phase: Running}
 	go func() {
 		defer close(ended)
 		defer cancel()

@@ -28,15 +28,14 @@ func measure(ctx context.Context, slug string, quick bool, progress func(string)
 	return result.Result{Slug: slug, Quick: quick}, nil
 }
 
-// until watches for a state.
+// until waits for a state.
 func until(t *testing.T, r *Runner, reached func(*State) bool) State {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for s := range r.Watch(ctx) {
-		if reached(&s) {
+	for range 30000 {
+		if s := r.State(); reached(&s) {
 			return s
 		}
+		time.Sleep(time.Millisecond)
 	}
 	t.Fatalf("it remains in %+v", r.State())
 	return State{}
