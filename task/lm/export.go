@@ -10,6 +10,7 @@ import (
 	"hasten/engine/atomicfile"
 	"hasten/model/format"
 	"hasten/model/format/gguf"
+	"hasten/model/net"
 )
 
 // ExportGGUF writes a model as one GGUF file, for llama.cpp. dtype is f32, f16
@@ -18,6 +19,10 @@ func ExportGGUF(path, name string, m *Model, dtype string) (note string, err err
 	f, err := format.ParseFloat(dtype)
 	if err != nil {
 		return "", err
+	}
+	if !m.Standard() {
+		return "", fmt.Errorf("a GGUF file holds models with mixer=%s and ffn=%s; this one has mixer=%s and ffn=%s, which llama.cpp cannot compute",
+			net.Mixers.Parts[0].Name, net.FFNs.Parts[0].Name, net.MixerName(m.Config.Mixer), net.FFNName(m.Config.FFN))
 	}
 	if m.Tokenizer == nil {
 		return "", fmt.Errorf("the model has no tokenizer.json, and a GGUF file must carry one")

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 
 	"hasten/data/token"
 	"hasten/engine/atomicfile"
 	"hasten/engine/memory"
+	"hasten/engine/part"
 	"hasten/model/format"
 	"hasten/model/format/hf"
 	"hasten/model/net"
@@ -39,9 +41,16 @@ func Open(a *memory.Arena, dir string) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, hf.ConfigName), err)
 	}
+	has := map[string]bool{}
 	for _, p := range g.Params() {
+		has[p.Name] = true
 		if err := h.ReadInto(p.Name, p.Data); err != nil {
 			return nil, err
+		}
+	}
+	for _, p := range h.Config.Own {
+		if !has[p.Name] {
+			return nil, fmt.Errorf("%s: tensor %.100q has no place in a model of these parts", dir, p.Name)
 		}
 	}
 	m := &Model{GPT: g}
@@ -56,13 +65,23 @@ func Open(a *memory.Arena, dir string) (*Model, error) {
 }
 
 // Save writes a model directory in Hugging Face layout, in float32. t may be
-// nil.
+// nil. A model with parts that the layout does not have is written as one of
+// ours, which Open reads and other programs refuse.
 func Save(dir string, m *net.GPT, t token.Tokenizer) error {
-	weights := map[string][]float32{}
+	weights, known := map[string][]float32{}, map[string]bool{}
 	for _, p := range m.Params() {
 		weights[p.Name] = p.Data
 	}
-	if err := hf.Save(dir, toHF(m.Config, t), format.F32, func(name string) []float32 { return weights[name] }); err != nil {
+	config := toHF(m.Config, t)
+	for _, p := range config.Params() {
+		known[p.Name] = true
+	}
+	for _, p := range m.Params() {
+		if !known[p.Name] {
+			config.Own = append(config.Own, hf.OwnParam(p.Name, p.Dims()))
+		}
+	}
+	if err := hf.Save(dir, config, format.F32, func(name string) []float32 { return weights[name] }); err != nil {
 		return err
 	}
 	if t == nil {
@@ -91,7 +110,37 @@ func fromHF(c hf.Config) (net.Config, error) {
 	case c.Arch == hf.GPT2:
 		n.Activation = string(c.Activation)
 	}
-	return n, nil
+	var err error
+	if n.Mixer, err = partOf(&net.Mixers, c.Parts); err == nil {
+		n.FFN, err = partOf(&net.FFNs, c.Parts)
+	}
+	return n, err
+}
+
+// partOf is the part of a seam that a file names; the default where it names
+// none.
+func partOf[T any](table *part.Table[T], parts map[string]map[string]string) (T, error) {
+	options := maps.Clone(parts[table.Seam])
+	use := options["use"]
+	delete(options, "use")
+	return table.Build(use, options)
+}
+
+// partsOf are the parts of a model that its layout does not have.
+func partsOf(c *net.Config) map[string]map[string]string {
+	if c.Standard() {
+		return nil
+	}
+	parts := map[string]map[string]string{}
+	note := func(seam, standard, use string, options map[string]string) {
+		if use != standard {
+			options["use"] = use
+			parts[seam] = options
+		}
+	}
+	note(net.Mixers.Seam, net.Mixers.Parts[0].Name, net.MixerName(c.Mixer), part.Values(c.Mixer))
+	note(net.FFNs.Seam, net.FFNs.Parts[0].Name, net.FFNName(c.FFN), part.Values(c.FFN))
+	return parts
 }
 
 // toHF is the inverse of fromHF.
@@ -100,6 +149,7 @@ func toHF(c net.Config, t token.Tokenizer) hf.Config {
 		Arch: hf.Arch(c.Arch), Layers: c.Layers, Heads: c.Heads, KVHeads: c.KV, Dim: c.Dim, Hidden: c.Hidden, Context: c.Ctx,
 		Vocab: c.Vocab, Tied: c.Tied, Eps: c.Eps, Activation: hf.SiLU,
 		AttentionBias: c.AttentionBias, MLPBias: c.MLPBias, InitStd: 0.02, BOS: -1,
+		Parts: partsOf(&c),
 	}
 	switch {
 	case c.Arch == "llama":

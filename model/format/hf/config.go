@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 
 	"hasten/model/format"
 )
@@ -57,6 +58,26 @@ type Config struct {
 	InitStd       float64 // standard deviation of the initial weights, for the record; 0 to 1
 	BOS           int     // token that begins a text, or -1
 	EOS           []int   // tokens that end one; may be empty
+
+	// Parts are the parts of the blocks that the architecture does not have, by
+	// their seam, "mixer" in place of its attention and "ffn" of its feed-forward:
+	// the name of the part under "use", and its options. Own are their
+	// parameters. Such a model is one of ours in the architecture's clothes: its
+	// model_type is not the architecture's, so that no other program takes it for
+	// what it is not.
+	Parts map[string]map[string]string
+	Own   []Param
+}
+
+// ownType is what model_type begins with where a model has Parts.
+const ownType = "hasten-"
+
+// modelType is the model_type in config.json.
+func (c Config) modelType() string {
+	if c.Parts != nil {
+		return ownType + string(c.Arch)
+	}
+	return string(c.Arch)
 }
 
 // HeadDim is the width of one head.
@@ -127,6 +148,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("eos_token_id: %d with a vocab_size of %d", id, c.Vocab)
 		}
 	}
+	if err := c.validateParts(); err != nil {
+		return err
+	}
 	if n := c.Parameters(); n > maxParameters {
 		return fmt.Errorf("%s, %s, %s and vocab_size make a model of %d parameters; want at most %d",
 			f.layers, f.dim, f.hidden, n, int64(maxParameters))
@@ -134,11 +158,29 @@ func (c Config) Validate() error {
 	return nil
 }
 
+func (c Config) validateParts() error {
+	if c.Parts != nil && len(c.Parts) == 0 {
+		return fmt.Errorf("hasten: no parts, in a model of model_type %s", c.modelType())
+	}
+	for seam, part := range c.Parts {
+		if seam != "mixer" && seam != "ffn" {
+			return fmt.Errorf("hasten: %.50q is no seam of a block; want mixer or ffn", seam)
+		}
+		if part["use"] == "" {
+			return fmt.Errorf("hasten: %s names no part under use", seam)
+		}
+	}
+	return nil
+}
+
 // Parameters is the number of parameters.
 func (c Config) Parameters() int64 {
 	one := c // one layer, so that the list is short whatever c.Layers says
-	one.Layers = 1
+	one.Layers, one.Own = 1, nil
 	var block, rest int64
+	for _, p := range c.Own {
+		rest += int64(p.Len())
+	}
 	for _, p := range one.Params() {
 		n := int64(p.Shape[0]) * int64(p.cols())
 		if p.Block >= 0 {
@@ -183,7 +225,12 @@ func ParseConfig(data []byte) (Config, error) {
 	if err := json.Unmarshal(data, &p.fields); err != nil {
 		return Config{}, err
 	}
-	c := Config{Arch: Arch(p.text("model_type", ""))}
+	kind, own := strings.CutPrefix(p.text("model_type", ""), ownType)
+	c := Config{Arch: Arch(kind)}
+	if own {
+		c.Parts = map[string]map[string]string{}
+		p.read("hasten", &c.Parts, "the parts of the model: an object of objects of strings")
+	}
 	f, ok := fieldsOf[c.Arch]
 	if p.err == nil && !ok {
 		p.err = c.Validate()
@@ -391,18 +438,20 @@ func (c Config) Marshal(dtype format.Float) ([]byte, error) {
 	types := []string{format.F32: "float32", format.F64: "float64", format.F16: "float16", format.BF16: "bfloat16"}
 	type common struct {
 		Architectures []string `json:"architectures"`
-		ModelType     Arch     `json:"model_type"`
+		ModelType     string   `json:"model_type"`
 		TorchDtype    string   `json:"torch_dtype"`
 		Vocab         int      `json:"vocab_size"`
 		special
 		InitStd  number `json:"initializer_range"`
 		Tied     bool   `json:"tie_word_embeddings"`
 		UseCache bool   `json:"use_cache"`
+
+		Parts map[string]map[string]string `json:"hasten,omitempty"`
 	}
-	base := common{nil, c.Arch, types[dtype], c.Vocab, c.special(), number(c.InitStd), c.Tied, true}
+	base := common{nil, c.modelType(), types[dtype], c.Vocab, c.special(), number(c.InitStd), c.Tied, true, c.Parts}
 	var v any
 	if c.Arch == Llama {
-		base.Architectures = []string{"LlamaForCausalLM"}
+		base.Architectures = c.classes("LlamaForCausalLM")
 		v = struct {
 			common
 			Dim           int        `json:"hidden_size"`
@@ -423,7 +472,7 @@ func (c Config) Marshal(dtype format.Float) ([]byte, error) {
 		}{base, c.Dim, c.Hidden, c.Layers, c.Heads, c.KVHeads, c.HeadDim(), c.Context, c.Activation, number(c.Eps),
 			number(c.RopeTheta), nil, c.AttentionBias, c.MLPBias, 0, 1}
 	} else {
-		base.Architectures = []string{"GPT2LMHeadModel"}
+		base.Architectures = c.classes("GPT2LMHeadModel")
 		v = struct {
 			common
 			Dim         int        `json:"n_embd"`
@@ -444,6 +493,14 @@ func (c Config) Marshal(dtype format.Float) ([]byte, error) {
 	}
 	b, err := json.MarshalIndent(v, "", "  ")
 	return append(b, '\n'), err
+}
+
+// classes are the names of the program's class for the model.
+func (c Config) classes(name string) []string {
+	if c.Parts != nil {
+		name = "Hasten" + name
+	}
+	return []string{name}
 }
 
 // marshalGeneration is the text of generation_config.json: where texts end.

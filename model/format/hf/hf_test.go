@@ -346,24 +346,24 @@ func TestPublishedConfigs(t *testing.T) {
 		  "eos_token_id":50256,"initializer_range":0.02,"layer_norm_epsilon":1e-05,"model_type":"gpt2","n_ctx":1024,"n_embd":768,"n_head":12,
 		  "n_layer":12,"n_positions":1024,"resid_pdrop":0.1,"summary_type":"cls_index","summary_use_proj":true,
 		  "task_specific_params":{"text-generation":{"do_sample":true,"max_length":50}},"vocab_size":50257}`,
-			Config{GPT2, 12, 12, 12, 768, 3072, 1024, 50257, 1e-5, 0, GELUTanh, true, true, true, 0.02, 50256, []int{50256}}},
+			Config{GPT2, 12, 12, 12, 768, 3072, 1024, 50257, 1e-5, 0, GELUTanh, true, true, true, 0.02, 50256, []int{50256}, nil, nil}},
 		{`{"architectures":["LlamaForCausalLM"],"attention_bias":false,"attention_dropout":0.0,"bos_token_id":1,"eos_token_id":2,
 		  "hidden_act":"silu","hidden_size":2048,"initializer_range":0.02,"intermediate_size":5632,"max_position_embeddings":2048,
 		  "model_type":"llama","num_attention_heads":32,"num_hidden_layers":22,"num_key_value_heads":4,"pretraining_tp":1,"rms_norm_eps":1e-05,
 		  "rope_scaling":null,"rope_theta":10000.0,"tie_word_embeddings":false,"torch_dtype":"bfloat16","transformers_version":"4.35.0",
 		  "use_cache":true,"vocab_size":32000}`,
-			Config{Llama, 22, 32, 4, 2048, 5632, 2048, 32000, 1e-5, 10000, SiLU, false, false, false, 0.02, 1, []int{2}}},
+			Config{Llama, 22, 32, 4, 2048, 5632, 2048, 32000, 1e-5, 10000, SiLU, false, false, false, 0.02, 1, []int{2}, nil, nil}},
 		// Newer files have rope_parameters.
 		{`{"bos_token_id":null,"eos_token_id":[2,3],"hidden_size":64,"intermediate_size":96,"max_position_embeddings":128,"model_type":"llama",
 		  "num_attention_heads":4,"num_hidden_layers":1,"rope_parameters":{"rope_theta":500000.0,"rope_type":"default"},"tie_word_embeddings":true,"vocab_size":10}`,
-			Config{Llama, 1, 4, 4, 64, 96, 128, 10, 1e-6, 500000, SiLU, true, false, false, 0.02, -1, []int{2, 3}}},
+			Config{Llama, 1, 4, 4, 64, 96, 128, 10, 1e-6, 500000, SiLU, true, false, false, 0.02, -1, []int{2, 3}, nil, nil}},
 	} {
 		got, err := ParseConfig([]byte(c.text))
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("read %+v, %v; want %+v", got, err, c.want)
 		}
 	}
-	m := Config{GPT2, 12, 12, 12, 768, 3072, 1024, 50257, 1e-5, 0, GELUTanh, true, true, true, 0.02, 50256, nil}
+	m := Config{GPT2, 12, 12, 12, 768, 3072, 1024, 50257, 1e-5, 0, GELUTanh, true, true, true, 0.02, 50256, nil, nil, nil}
 	if got := m.Parameters(); got != 124439808 {
 		t.Errorf("GPT-2 small has %d parameters, want 124439808", got)
 	}
@@ -434,7 +434,7 @@ func TestBadConfigsNameTheField(t *testing.T) {
 			t.Errorf("%s: error %v", c.new, err)
 		}
 	}
-	huge := Config{Llama, 1024, 1024, 1024, 1 << 16, 1 << 20, 1, 1 << 22, 1e-5, 1e4, SiLU, false, false, false, 0, -1, nil}
+	huge := Config{Llama, 1024, 1024, 1024, 1 << 16, 1 << 20, 1, 1 << 22, 1e-5, 1e4, SiLU, false, false, false, 0, -1, nil, nil, nil}
 	if err := huge.Validate(); err == nil || !strings.Contains(err.Error(), "parameters") {
 		t.Errorf("a model of %d parameters: %v", huge.Parameters(), err)
 	}
@@ -448,6 +448,13 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	parts := llama()
+	parts.Parts = map[string]map[string]string{"mixer": {"use": "moa"}, "ffn": {"use": "moe", "k": "2"}}
+	text, err := parts.Marshal(format.F32)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
 	f.Add([]byte(`{"model_type":"llama","rope_scaling":{"rope_type":[]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseConfig(data)
@@ -462,4 +469,57 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("%+v came back as %+v, %v", c, back, err)
 		}
 	})
+}
+
+// TestModelsWithParts saves a model whose blocks have parts of our own and reads
+// it again; other programs must not take it for a Llama.
+func TestModelsWithParts(t *testing.T) {
+	c := llama()
+	c.Parts = map[string]map[string]string{"ffn": {"use": "moe", "experts": "2"}}
+	c.Own = []Param{OwnParam("blocks.0.ffn.up.weight", []int{2, 3, 4}), OwnParam("blocks.1.ffn.up.weight", []int{5})}
+	for _, p := range c.Params() {
+		if strings.Contains(p.Name, ".mlp.") {
+			t.Errorf("there is %s beside the part", p.Name)
+		}
+	}
+	dir := t.TempDir()
+	if err := Save(dir, c, format.F32, weights(c)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, ConfigName))
+	if err != nil || !strings.Contains(string(text), `"model_type": "hasten-llama"`) || strings.Contains(string(text), `"LlamaForCausalLM"`) {
+		t.Errorf("%v, config.json:\n%s", err, text)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !reflect.DeepEqual(m.Config, c) {
+		t.Errorf("%+v came back as %+v", c, m.Config)
+	}
+	for _, p := range c.Params() {
+		got := make([]float32, p.Len())
+		if err := m.ReadInto(p.Name, got); err != nil || !slices.Equal(got, weights(c)(p.Name)) {
+			t.Errorf("%s: %v, %v", p.Name, got, err)
+		}
+	}
+	for old, bad := range map[string]string{
+		`"hasten-llama"`: `"llama"`, // without its feed-forward
+		`"use": "moe"`:   `"used": "moe"`,
+		`"ffn": {`:       `"head": {`,
+		`"hasten": {`:    `"hasten": 3, "x": {`,
+		`"2"`:            `2`,
+	} {
+		path := filepath.Join(dir, ConfigName)
+		if err := os.WriteFile(path, []byte(strings.Replace(string(text), old, bad, 1)), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := Load(dir); err == nil {
+			m.Close()
+			t.Errorf("%s was taken", bad)
+		} else if !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v does not name the file", bad, err)
+		}
+	}
 }

@@ -23,6 +23,8 @@ type Model struct {
 // Load opens a model directory: it reads config.json and the headers of the
 // weights, and makes sure that every parameter is there in its shape, and
 // nothing else that the model would compute with. Weights are read by ReadInto.
+// Of a model with Parts, what lies under blocks. is Own, in whatever shape: the
+// parts know what they need.
 func Load(dir string) (*Model, error) {
 	c, err := ReadConfig(filepath.Join(dir, ConfigName))
 	if err != nil {
@@ -55,8 +57,8 @@ func (m *Model) match() error {
 			if want := p.shapeOf(part); !slices.Equal(t.Shape, want) {
 				return fmt.Errorf("tensor %q has the shape %v; by %s it should be %v", t.Name, t.Shape, ConfigName, want)
 			}
-			if _, ok := t.DType.Float(); !ok {
-				return fmt.Errorf("tensor %q holds %v; want F32, F16, BF16 or F64", t.Name, t.DType)
+			if err := floats(t); err != nil {
+				return err
 			}
 			p.Parts[i].HF = t.Name
 			used[t.Name] = true
@@ -64,11 +66,36 @@ func (m *Model) match() error {
 		m.params[p.Name] = p
 	}
 	for _, name := range m.r.Names() {
+		if !used[name] && m.Config.Parts != nil && strings.HasPrefix(name, "blocks.") {
+			if err := m.own(name); err != nil {
+				return err
+			}
+			used[name] = true
+		}
 		if !used[name] && !m.harmless(name) {
 			return fmt.Errorf("tensor %.100q has no place in a %s model of this %s; the model is of another kind", name, m.Config.Arch, ConfigName)
 		}
 	}
 	return nil
+}
+
+func floats(t safetensors.Tensor) error {
+	if _, ok := t.DType.Float(); !ok {
+		return fmt.Errorf("tensor %q holds %v; want F32, F16, BF16 or F64", t.Name, t.DType)
+	}
+	return nil
+}
+
+// own adds a tensor that a part of the model has.
+func (m *Model) own(name string) error {
+	t, ok := m.r.Tensor(name)
+	if !ok || len(t.Shape) == 0 {
+		return fmt.Errorf("tensor %.100q is a single number", name)
+	}
+	p := OwnParam(name, t.Shape)
+	m.Config.Own = append(m.Config.Own, p)
+	m.params[name] = p
+	return floats(t)
 }
 
 // find finds a tensor with or without the prefix of the whole network, which

@@ -1,12 +1,15 @@
 package hf
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Param is a parameter of a model, and where it lies in the file.
 type Param struct {
 	Name  string // ours: blocks.0.attn.qkv.weight
 	Block int    // number of its block, or -1
-	Shape []int  // ours: [out, in] of a matrix, [n] of a vector
+	Shape []int  // ours: [out, in] of a matrix, [n] of a vector; of Config.Own any
 	Parts []Part // one after the other, from row 0 on
 }
 
@@ -17,26 +20,30 @@ type Part struct {
 	Transposed bool // there it is [in, out], as GPT-2 keeps its matrices
 }
 
+// OwnParam is a parameter of one of Config.Parts, which lies in the file by its
+// own name and in its own shape.
+func OwnParam(name string, shape []int) Param {
+	return Param{Name: name, Block: -1, Shape: shape, Parts: []Part{{HF: name, Rows: shape[0]}}}
+}
+
 // Len is the number of elements.
 func (p Param) Len() int { return p.Shape[0] * p.cols() }
 
 // cols is the length of a row; an element of a vector is a row.
 func (p Param) cols() int {
-	if len(p.Shape) == 2 {
-		return p.Shape[1]
+	n := 1
+	for _, d := range p.Shape[1:] {
+		n *= d
 	}
-	return 1
+	return n
 }
 
 // shapeOf is the shape in the file of a part of p.
 func (p Param) shapeOf(part Part) []int {
-	switch {
-	case len(p.Shape) == 1:
-		return []int{part.Rows}
-	case part.Transposed:
+	if part.Transposed {
 		return []int{p.Shape[1], part.Rows}
 	}
-	return []int{part.Rows, p.Shape[1]}
+	return append([]int{part.Rows}, p.Shape[1:]...)
 }
 
 // Params lists the parameters of the model, in the order of computation.
@@ -54,24 +61,30 @@ func (p Param) shapeOf(part Part) []int {
 //	norm.weight                   [D]
 //	head.weight                   [V, D]            absent when tied
 //
-// and .bias beside .weight for the projections that have one.
+// and .bias beside .weight for the projections that have one; then Own. Where
+// there is a part in their place, blocks.I.attn or blocks.I.mlp are absent.
 func (c Config) Params() []Param {
-	var l list
+	l := list{noAttention: c.Parts["mixer"] != nil, noMLP: c.Parts["ffn"] != nil}
 	if c.Arch == GPT2 {
 		l.gpt2(c)
 	} else {
 		l.llama(c)
 	}
-	return l.params
+	return append(l.params, c.Own...)
 }
 
 // list is the list of parameters being made.
 type list struct {
 	params []Param
 	block  int
+
+	noAttention, noMLP bool
 }
 
 func (l *list) add(name string, shape []int, parts ...Part) {
+	if l.noAttention && strings.Contains(name, ".attn.") || l.noMLP && strings.Contains(name, ".mlp.") {
+		return
+	}
 	l.params = append(l.params, Param{name, l.block, shape, parts})
 }
 
