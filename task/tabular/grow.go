@@ -195,11 +195,11 @@ type scanBuffer struct {
 	all                         []float32
 	count, left, right, scratch []float32
 	total                       []float32
-	runs                        []run
+	series                      []series
 }
 
-// run is divisions after one bin and the next, or of one category.
-type run struct {
+// series is divisions after one bin and the next, or of one category.
+type series struct {
 	at    int // of the first candidate
 	bin   int // after which the first candidate divides
 	index int // of the column
@@ -239,7 +239,7 @@ func (g *grower) scan(b *block, h []float32) candidate {
 	defer g.giveBack(s)
 	total := s.total[:g.lanes]
 	simd.TreeTotal(total, h[:g.columns[b.columns[0]].bins*g.lanes], g.lanes)
-	s.runs = s.runs[:0]
+	s.series = s.series[:0]
 	n := 0
 	for j, c := range b.columns {
 		bins := &g.columns[c]
@@ -250,10 +250,10 @@ func (g *grower) scan(b *block, h []float32) candidate {
 			continue
 		}
 		if missing {
-			n = s.numbers(n, run{index: j, bin: 0, shift: 0, first: 0}, hist, g.lanes, bins.bins)
-			n = s.numbers(n, run{index: j, bin: 1, shift: 1, first: 1}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 0, shift: 0, first: 0}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 1, shift: 1, first: 1}, hist, g.lanes, bins.bins)
 		} else {
-			n = s.numbers(n, run{index: j, bin: 1, shift: -1, first: 1}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 1, shift: -1, first: 1}, hist, g.lanes, bins.bins)
 		}
 	}
 	c := candidate{undivided: simd.Dot(total[1:], total[1:]) / total[0]}
@@ -265,13 +265,13 @@ func (g *grower) scan(b *block, h []float32) candidate {
 }
 
 // numbers adds the candidates of a column of numbers, from n on.
-func (s *scanBuffer) numbers(n int, r run, hist []float32, lanes, bins int) int {
+func (s *scanBuffer) numbers(n int, r series, hist []float32, lanes, bins int) int {
 	m := bins - 1 - r.bin // dividing after the last bin divides nothing
 	if m <= 0 {
 		return n
 	}
 	r.at = n
-	s.runs = append(s.runs, r)
+	s.series = append(s.series, r)
 	simd.TreeScan(s.count[n:n+m], s.left[n:], s.right[n:], hist[r.bin*lanes:], lanes, s.total, s.scratch)
 	return n + m
 }
@@ -283,7 +283,7 @@ func (s *scanBuffer) categories(n, index int, hist []float32, lanes, own int) in
 		if hist[bin*lanes] == 0 {
 			continue
 		}
-		s.runs = append(s.runs, run{at: n, bin: bin, index: index, shift: bin, first: bin})
+		s.series = append(s.series, series{at: n, bin: bin, index: index, shift: bin, first: bin})
 		simd.TreeScan(s.count[n:n+1], s.left[n:], s.right[n:], hist[bin*lanes:], lanes, s.total, s.scratch)
 		n++
 	}
@@ -292,11 +292,11 @@ func (s *scanBuffer) categories(n, index int, hist []float32, lanes, own int) in
 
 // decode tells which split the candidate at a place is.
 func (s *scanBuffer) decode(b *block, h []float32, lanes, at int) split {
-	i := len(s.runs) - 1
-	for s.runs[i].at > at {
+	i := len(s.series) - 1
+	for s.series[i].at > at {
 		i--
 	}
-	r := s.runs[i]
+	r := s.series[i]
 	bin := r.bin + at - r.at
 	for bin > r.first && h[(int(b.first[r.index])+bin)*lanes] == 0 {
 		bin-- // an empty bin divides as the one before does
