@@ -277,6 +277,27 @@ func TestStochasticProductIsUnbiased(t *testing.T) {
 	}
 }
 
+// TestTilesDrawApart: tiles of the same values are rounded independently.
+func TestTilesDrawApart(t *testing.T) {
+	row := random(stream(7), 32)
+	var x []float32
+	for range 32 {
+		x = append(append(x, row...), row...)
+	}
+	q := newTiles(32, 64)
+	q.Quantize(x, Rounding{Stochastic: true, Draws: rng.New(1, 2)})
+	differ := 0
+	for i := range 1024 {
+		if q.Codes[i] != q.Codes[1024+i] {
+			differ++
+		}
+	}
+	// Two roundings of a fraction f differ with probability 2f(1-f), 1/3 on average.
+	if differ < 250 || differ > 430 {
+		t.Errorf("%d of 1024 codes differ", differ)
+	}
+}
+
 func TestTilesAllocateNothing(t *testing.T) {
 	r := stream(6)
 	x, y, out := integerTiles(r, 200, 100), integerTiles(r, 90, 100), newTiles(200, 90)
