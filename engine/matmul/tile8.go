@@ -261,10 +261,12 @@ type tileProduct struct {
 	TileArgs
 	m, n, k int
 
-	deep    int // tiles along the depth
-	lo, hi  int // columns of tiles in the slab
-	records []byte
-	pieces  int // tasks side by side in the slab
+	deep   int // tiles along the depth
+	forms  [2]simd.Tile8Form
+	sizes  [2]int // bytes of a tile of A and of B, laid out
+	lo, hi int    // columns of tiles in the slab
+	laid   []byte
+	pieces int // tasks side by side in the slab
 }
 
 const (
@@ -281,33 +283,38 @@ func (p *tileProduct) run() {
 	p.deep = par.Pieces(p.k, tile)
 	columns := par.Pieces(p.n, tile)
 	width := min(columns, max(1, slabTiles/max(1, p.deep)/taskTiles)*taskTiles)
-	p.records = memory.Default.Bytes(memory.Workspace, width*p.deep*simd.Tile8Record)
+	p.forms, p.sizes = [2]simd.Tile8Form{simd.Tile8Rows, simd.Tile8Columns}, [2]int{simd.Tile8SizeA(), simd.Tile8SizeB()}
+	if p.TransA {
+		p.forms[0] = simd.Tile8Columns
+	}
+	if p.TransB {
+		p.forms[1] = simd.Tile8Rows
+	}
+	p.laid = memory.Default.Bytes(memory.Workspace, width*p.deep*p.sizes[1])
 	for p.lo = 0; p.lo < columns; p.lo = p.hi {
 		p.hi = min(p.lo+width, columns)
 		p.pieces = par.Pieces(p.hi-p.lo, taskTiles)
 		tileLayLoop.Run(p.hi-p.lo, *p, layColumn)
 		tileTaskLoop.Run(par.Pieces(p.m, tile)*p.pieces, *p, tileTask)
 	}
-	memory.Default.FreeBytes(memory.Workspace, p.records)
+	memory.Default.FreeBytes(memory.Workspace, p.laid)
 }
 
-// column is the records of column j of the slab.
+// column is column j of the slab, laid out.
 func (p *tileProduct) column(j int) []byte {
-	size := p.deep * simd.Tile8Record
-	return p.records[j*size:][:size]
+	size := p.deep * p.sizes[1]
+	return p.laid[j*size:][:size]
 }
 
 func layColumn(p *tileProduct, j int) {
-	records := p.column(j)
+	column := p.column(j)
 	for k := range p.deep {
-		record := records[k*simd.Tile8Record:][:simd.Tile8Record]
+		i, j := k, p.lo+j
 		if p.TransB {
-			codes, _ := p.B.at(p.lo+j, k)
-			simd.Tile8Turn(record, codes)
-		} else {
-			codes, _ := p.B.at(k, p.lo+j)
-			simd.Tile8Across(record, codes)
+			i, j = j, i
 		}
+		codes, _ := p.B.at(i, j)
+		simd.Tile8LayB(column[k*p.sizes[1]:], codes, p.forms[1])
 	}
 }
 
@@ -315,31 +322,26 @@ func layColumn(p *tileProduct, j int) {
 func tileTask(p *tileProduct, task int) {
 	i := task / p.pieces
 	j0, j1 := par.Bounds(task%p.pieces, taskTiles, p.hi-p.lo)
-	buffer := memory.Default.Bytes(memory.Workspace, p.deep*simd.Tile8Area)
+	row := memory.Default.Bytes(memory.Workspace, p.deep*p.sizes[0])
 	factors := memory.Default.Dirty(memory.Workspace, p.deep)
-	form := simd.Tile8Rows
-	if p.TransA {
-		form = simd.Tile8Groups
-	}
 	for k := range p.deep {
+		i, j := i, k
 		if p.TransA {
-			codes, _ := p.A.at(k, i)
-			simd.Tile8Group(buffer[k*simd.Tile8Area:], codes)
-		} else {
-			codes, _ := p.A.at(i, k)
-			simd.Tile8Flip(buffer[k*simd.Tile8Area:], codes)
+			i, j = j, i
 		}
+		codes, _ := p.A.at(i, j)
+		simd.Tile8LayA(row[k*p.sizes[0]:], codes, p.forms[0])
 	}
 	sum := memory.Default.Dirty(memory.Workspace, simd.Tile8Area)
 	for j := j0; j < j1; j++ {
 		p.factors(factors, i, p.lo+j)
 		clear(sum)
-		simd.Tile8Mul(sum, form, buffer, p.column(j), factors)
+		simd.Tile8Mul(sum, p.forms[0], row, p.column(j), factors)
 		p.finish(sum, i, p.lo+j)
 	}
 	memory.Default.Free(memory.Workspace, sum)
 	memory.Default.Free(memory.Workspace, factors)
-	memory.Default.FreeBytes(memory.Workspace, buffer)
+	memory.Default.FreeBytes(memory.Workspace, row)
 }
 
 // factors sets f to the products of scales along the depth for tile (i, j).

@@ -1,40 +1,51 @@
 package simd
 
 import (
-	"encoding/binary"
 	"math"
 	"sync"
+	"unsafe"
 )
 
+// portableTile8 multiplies in float32, by the kernels of the level in use:
+// integers of this size, and sums of 32 products of them, are exact there. Tiles
+// are laid out as float32 for it.
 var portableTile8 = tile8Kernels{
-	mul: tile8MulPortable, absMaxBits: tile8AbsMaxPortable,
-	quantize: tile8QuantizePortable, stochastic: tile8StochasticPortable,
+	sizeA: 4 * Tile8Area, sizeB: 4 * Tile8Area,
+	layA: tile8LayAPortable, layB: tile8LayBPortable, mul: tile8MulPortable,
+	absMaxBits: tile8AbsMaxPortable,
+	quantize:   tile8QuantizePortable, stochastic: tile8StochasticPortable,
 	dequantize: tile8DequantizePortable, addTo: tile8AddPortable,
-	interleave: tile8InterleavePortable, flip: tile8FlipPortable, completeSum: tile8SumsPortable,
 }
 
-// tile8Wide keeps room for a tile of A and one of B in float32.
-var tile8Wide = sync.Pool{New: func() any { return new([2][Tile8Area]float32) }}
+func floats(x []uint8) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(x))), len(x)/4)
+}
 
-// tile8MulPortable multiplies in float32, by the kernels of the level in use:
-// integers of this size, and the sums of 32 products, are exact there.
+// tile8LayAPortable: the kernel reads A by rows or by columns.
+func tile8LayAPortable(dst []uint8, q []int8, _ Tile8Form) { DequantizeS8(floats(dst), q, 1) }
+
+// tile8LayBPortable: of B the kernel wants the depth to run down columns.
+func tile8LayBPortable(dst []uint8, q []int8, form Tile8Form) {
+	x := floats(dst)
+	if form == Tile8Columns {
+		DequantizeS8(x, q, 1)
+		return
+	}
+	for i, c := range q {
+		x[i%Tile8Side*Tile8Side+i/Tile8Side] = float32(c)
+	}
+}
+
 func tile8MulPortable(acc []float32, form Tile8Form, a, b []uint8, scales []float32) {
-	wide := tile8Wide.Get().(*[2][Tile8Area]float32)
-	defer tile8Wide.Put(wide)
-	x, y := &wide[0], &wide[1]
+	x, y := floats(a), floats(b)
+	rsa, csa := Tile8Side, 1
+	if form == Tile8Columns {
+		rsa, csa = csa, rsa
+	}
 	for i, scale := range scales {
-		unflip := a[i*Tile8Area:][:Tile8Area]
-		for j, v := range unflip {
-			if form == Tile8Groups { // [8][32][4]
-				j = j/4%Tile8Side*Tile8Side + j/(4*Tile8Side)*4 + j%4
-			}
-			x[j] = float32(int(v) - 128)
-		}
-		for j, v := range b[i*Tile8Record:][:Tile8Area] {
-			y[(j/(4*Tile8Side)*4+j%4)*Tile8Side+j/4%Tile8Side] = float32(int8(v))
-		}
 		for c := 0; c < Tile8Side; c += GemmF32.Cols {
-			GemmF32.Tile(Tile8Side, GemmF32.Cols, Tile8Side, x[:], Tile8Side, 1, y[c:], Tile8Side, acc[c:], Tile8Side, scale, 1)
+			GemmF32.Tile(Tile8Side, GemmF32.Cols, Tile8Side, x[i*Tile8Area:], rsa, csa, y[i*Tile8Area+c:], Tile8Side,
+				acc[c:], Tile8Side, scale, 1)
 		}
 	}
 }
@@ -47,10 +58,17 @@ func tile8AbsMaxPortable(x []float32, ld int) uint32 {
 	return m
 }
 
+// tile8Blocks keeps room for a tile in float32.
+var tile8Blocks = sync.Pool{New: func() any { return new([Tile8Area]float32) }}
+
 func tile8QuantizePortable(q []int8, x []float32, ld int, inverse float32) {
-	for i := range q {
-		q[i] = int8(math.RoundToEven(float64(float32(x[i/Tile8Side*ld+i%Tile8Side] * inverse))))
+	block := tile8Blocks.Get().(*[Tile8Area]float32)
+	defer tile8Blocks.Put(block)
+	for r := range Tile8Side {
+		copy(block[r*Tile8Side:][:Tile8Side], x[r*ld:])
 	}
+	Scale(block[:], inverse)
+	QuantizeS8(q, block[:], 1)
 }
 
 func tile8StochasticPortable(q []int8, x []float32, ld int, inverse float32, key [2]uint32) {
@@ -96,31 +114,5 @@ func tile8AddPortable(x []float32, ld int, q []int8, scale float32) {
 		for i, c := range codes {
 			row[i] += float32(float32(c) * scale)
 		}
-	}
-}
-
-// tile8InterleavePortable: element (r, c) becomes byte r%4 of column c of group r/4.
-func tile8InterleavePortable(dst []uint8, q []int8, flip uint8) {
-	for i, c := range q {
-		r := i / Tile8Side
-		dst[(r/4*Tile8Side+i%Tile8Side)*4+r%4] = uint8(c) ^ flip
-	}
-}
-
-func tile8FlipPortable(dst []uint8, q []int8) {
-	for i, c := range q {
-		dst[i] = uint8(c) ^ 0x80
-	}
-}
-
-func tile8SumsPortable(b []uint8) {
-	for c := range Tile8Side {
-		var sum int32
-		for g := range Tile8Side / 4 {
-			for _, v := range b[(g*Tile8Side+c)*4:][:4] {
-				sum += int32(int8(v))
-			}
-		}
-		binary.LittleEndian.PutUint32(b[Tile8Area+4*c:], uint32(-128*sum))
 	}
 }

@@ -46,29 +46,25 @@ func checkTile8(t *testing.T, l Level, n int, transA, transB bool) {
 			qa[i], qb[i] = -127, 127
 		}
 	}
-	a, b := make([]uint8, n*Tile8Area), make([]uint8, n*Tile8Record)
+	sizeA, sizeB := Tile8SizeA(), Tile8SizeB()
+	a, b := make([]uint8, n*sizeA), make([]uint8, n*sizeB)
 	scales, acc, want := make([]float32, n), make([]float32, Tile8Area), make([]float32, Tile8Area)
 	for i := range acc {
 		acc[i] = float32(i)
 		want[i] = float32(i)
 	}
-	form := Tile8Rows
+	formA, formB := Tile8Rows, Tile8Columns
 	if transA {
-		form = Tile8Groups
+		formA = Tile8Columns
+	}
+	if transB {
+		formB = Tile8Rows
 	}
 	for i := range scales {
 		scales[i] = float32(int(1) << (i % 3))
 		ta, tb := qa[i*Tile8Area:][:Tile8Area], qb[i*Tile8Area:][:Tile8Area]
-		if transA {
-			Tile8Group(a[i*Tile8Area:], ta)
-		} else {
-			Tile8Flip(a[i*Tile8Area:], ta)
-		}
-		if transB {
-			Tile8Turn(b[i*Tile8Record:], tb)
-		} else {
-			Tile8Across(b[i*Tile8Record:], tb)
-		}
+		Tile8LayA(a[i*sizeA:], ta, formA)
+		Tile8LayB(b[i*sizeB:], tb, formB)
 		for r := range Tile8Side {
 			for c := range Tile8Side {
 				var sum int
@@ -86,7 +82,7 @@ func checkTile8(t *testing.T, l Level, n int, transA, transB bool) {
 			}
 		}
 	}
-	Tile8Mul(acc, form, a, b, scales)
+	Tile8Mul(acc, formA, a, b, scales)
 	for i := range want {
 		if acc[i] != want[i] {
 			t.Fatalf("%v, %d tiles, transA %t transB %t: element %d is %v, want %v", l, n, transA, transB, i, acc[i], want[i])
@@ -195,7 +191,7 @@ func BenchmarkTile8(b *testing.B) {
 	const n = 16
 	s := rng.New(1, 1)
 	q := codes8(&s, n*Tile8Area)
-	a, r, acc := make([]uint8, n*Tile8Area), make([]uint8, n*Tile8Record), make([]float32, Tile8Area)
+	a, r, acc := make([]uint8, n*Tile8SizeA()), make([]uint8, n*Tile8SizeB()), make([]float32, Tile8Area)
 	scales := slices.Repeat([]float32{1e-3}, n)
 	x := make([]float32, Tile8Area)
 	b.Run("mul", func(b *testing.B) {
@@ -217,8 +213,8 @@ func BenchmarkTile8(b *testing.B) {
 	perTile("quantize", func(i int) { Tile8Quantize(q[i*Tile8Area:], x, Tile8Side, 1) })
 	perTile("stochastic", func(i int) { Tile8QuantizeStochastic(q[i*Tile8Area:], x, Tile8Side, 1, [2]uint32{1, 2}) })
 	perTile("dequantize", func(i int) { Tile8Dequantize(x, Tile8Side, q[i*Tile8Area:], 1) })
-	perTile("flip", func(i int) { Tile8Flip(a[i*Tile8Area:], q[i*Tile8Area:]) })
-	perTile("group", func(i int) { Tile8Group(a[i*Tile8Area:], q[i*Tile8Area:]) })
-	perTile("across", func(i int) { Tile8Across(r[i*Tile8Record:], q[i*Tile8Area:]) })
-	perTile("turn", func(i int) { Tile8Turn(r[i*Tile8Record:], q[i*Tile8Area:]) })
+	for name, form := range map[string]Tile8Form{"rows": Tile8Rows, "columns": Tile8Columns} {
+		perTile("A by "+name, func(i int) { Tile8LayA(a[i*Tile8SizeA():], q[i*Tile8Area:], form) })
+		perTile("B by "+name, func(i int) { Tile8LayB(r[i*Tile8SizeB():], q[i*Tile8Area:], form) })
+	}
 }
