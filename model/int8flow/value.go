@@ -99,11 +99,16 @@ func quantizeBack(n *grad.Node) {
 func Dequantize(t *grad.Tape, x Value) *grad.Var {
 	y := t.New(tensor.Of(x.Rows, x.Cols))
 	s := size{rows: x.Rows, in: x.Cols, out: x.Cols, draws: reserve(t, tilesIn(x.Rows, x.Cols))}
-	if n := t.Record(y, dequantizeBack, x.Var); n != nil {
+	if n := t.Record(y, dequantizeBack, x.Var).Again(dequantizeAgain); n != nil {
 		s.keep(n)
 	}
 	x.Tiles().Dequantize(y.Data, false)
 	return y
+}
+
+func dequantizeAgain(n *grad.Node) {
+	s := sizeOf(n)
+	s.x(n).Dequantize(n.Out.Data, false)
 }
 
 func dequantizeBack(n *grad.Node) {
