@@ -222,6 +222,19 @@ func (r *Run) Pair(n int, baseline, method func()) (base, ours []float64) {
 
 // Pairs is Pair for any number of arms.
 func (r *Run) Pairs(n int, arms ...func()) [][]float64 {
+	timed := make([]func() time.Duration, len(arms))
+	for i, arm := range arms {
+		timed[i] = func() time.Duration {
+			begin := time.Now()
+			arm()
+			return time.Since(begin)
+		}
+	}
+	return r.Timed(n, timed...)
+}
+
+// Timed is Pairs for arms that say themselves how much of their time counts.
+func (r *Run) Timed(n int, arms ...func() time.Duration) [][]float64 {
 	for _, arm := range arms {
 		arm()
 	}
@@ -229,9 +242,7 @@ func (r *Run) Pairs(n int, arms ...func()) [][]float64 {
 	for i := range n {
 		for k := range arms {
 			a := (i + k) % len(arms)
-			begin := time.Now()
-			arms[a]()
-			all[a] = append(all[a], time.Since(begin).Seconds())
+			all[a] = append(all[a], arms[a]().Seconds())
 		}
 	}
 	return all

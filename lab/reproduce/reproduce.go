@@ -89,7 +89,7 @@ func (r *Runner) Run(ctx context.Context, p experiment.Paper) (result.Result, er
 	case limited.Err() != nil:
 		return result.Result{}, fmt.Errorf("%s: stopped after %v", p.Slug, r.limit())
 	case err != nil:
-		return result.Result{}, fmt.Errorf("%s: %w", p.Slug, err)
+		return result.Result{}, err
 	}
 	res, err := result.Parse(out)
 	if err != nil {
@@ -137,7 +137,7 @@ func (r *Runner) child(ctx context.Context, slug string) ([]byte, error) {
 	}
 	last := r.watch(stderr)
 	if err := c.Wait(); err != nil {
-		return nil, broken(err, last)
+		return nil, broken(slug, err, last)
 	}
 	return out.Bytes(), nil
 }
@@ -159,16 +159,16 @@ func (r *Runner) watch(stderr io.Reader) (last string) {
 	return last
 }
 
-// broken says why a child failed.
-func broken(err error, last string) error {
+// broken says why a child failed; its last words name the paper.
+func broken(slug string, err error, last string) error {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == -1:
-		return fmt.Errorf("the experiment was ended from outside (%v); did it run out of memory?", exit)
+		return fmt.Errorf("%s: the experiment was ended from outside (%v); did it run out of memory?", slug, exit)
 	case last != "":
 		return errors.New(last)
 	}
-	return fmt.Errorf("the experiment failed: %w", err)
+	return fmt.Errorf("%s: the experiment failed: %w", slug, err)
 }
 
 // Keep writes a result to a file, whole or not at all.
