@@ -5,12 +5,14 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"hasten/engine/grad"
 	"hasten/engine/memory"
 	"hasten/engine/rng"
 	"hasten/lab/card"
 	"hasten/lab/experiment"
+	"hasten/lab/result"
 	"hasten/learn/loop"
 	"hasten/learn/optim"
 	"hasten/learn/optim/ref"
@@ -154,59 +156,85 @@ func nesterovDistance() float64 {
 	return most
 }
 
-// adanStepTime times the update of a language model's weights alone, and counts
-// the gradients a step takes.
+// adanStepTime times the update of a language model's weights where it stands in
+// training, after a backward pass has filled the caches with other things, and
+// counts the gradients a step takes.
 func adanStepTime(r *experiment.Run) error {
-	const updates = 20
-	arm := func(o optim.Optimizer) (func(), error) {
-		j, err := gosrc("steps=3")
-		if err != nil {
-			return nil, err
-		}
-		passes := 0
-		j.Loop.Optimizer = o
-		j.Loop.On(loop.AfterBackward, func(*loop.State) error { passes++; return nil })
-		if err := j.Loop.Run(r.Context); err != nil {
-			return nil, err
-		}
-		if _, ours := o.(*optim.Adan); ours {
-			r.Exact("gradients per step", float64(passes)/float64(j.Loop.State.Step), experiment.Equals(1))
-		}
-		n := j.Loop.State.Step
-		return func() {
-			for range updates {
-				n++
-				o.Step(optim.Step{N: n, LR: 1e-4, GradScale: 1})
-			}
-		}, j.Close()
-	}
-	adamw, err := arm(optim.NewAdamW())
-	if err != nil {
-		return err
-	}
-	ours, err := arm(optim.NewAdan())
-	if err != nil {
-		return err
-	}
-	n := 31
+	rounds, steps := 15, 8
 	if r.Quick {
-		n = 11
+		rounds, steps = 7, 3
 	}
-	a, b := r.Pair(n, adamw, ours)
-	for i := range a {
-		a[i], b[i] = 1e3*a[i]/updates, 1e3*b[i]/updates
+	updates, whole := make([][]float64, 2), make([][]float64, 2)
+	var arms []*updateTimer
+	for _, o := range []optim.Optimizer{optim.NewAdamW(), optim.NewAdan()} {
+		j, err := gosrc("steps=1")
+		if err != nil {
+			return err
+		}
+		defer j.Close()
+		j.Loop.Optimizer, j.Loop.Evaluate = o, nil
+		arms = append(arms, timeUpdates(j.Loop))
 	}
-	r.Ratio("time of an update, 4 layers of 128", "ms", a, b, experiment.RatioAtMost(1.7))
+	for round := range rounds {
+		for k := range arms {
+			k = (k + round) % 2
+			update, step, err := arms[k].run(r, steps)
+			if err != nil {
+				return err
+			}
+			if round > 0 { // the first warms up
+				updates[k], whole[k] = append(updates[k], 1e3*update), append(whole[k], 1e3*step)
+			}
+		}
+	}
+	r.Ratio("time of an update in training, 4 layers of 128", "ms", updates[0], updates[1], experiment.RatioAtMost(1.7))
+	r.Print("time of a whole training step, 4 layers of 128", "ms", whole[0], whole[1])
+	r.Exact("gradients per step", float64(arms[1].gradients)/float64(arms[1].loop.State.Step), experiment.Equals(1))
 	return nil
 }
 
-// Grids of learning rates, which all have the default of their optimiser among
-// them.
+// updateTimer measures what of a loop's steps goes into moving the weights.
+type updateTimer struct {
+	loop      *loop.Loop
+	begin     time.Time
+	spent     time.Duration
+	gradients int
+}
+
+func timeUpdates(l *loop.Loop) *updateTimer {
+	t := &updateTimer{loop: l}
+	l.On(loop.AfterBackward, func(*loop.State) error { t.gradients++; return nil })
+	l.On(loop.BeforeStep, func(*loop.State) error { t.begin = time.Now(); return nil })
+	l.On(loop.AfterStep, func(*loop.State) error { t.spent += time.Since(t.begin); return nil })
+	return t
+}
+
+// run takes so many steps, and returns the mean seconds of an update and of a
+// step.
+func (t *updateTimer) run(r *experiment.Run, steps int) (update, step float64, err error) {
+	t.loop.Budget.Steps = t.loop.State.Step + steps
+	before, trained := t.spent, t.loop.State.Trained
+	err = t.loop.Run(r.Context)
+	n := float64(steps)
+	return (t.spent - before).Seconds() / n, (t.loop.State.Trained - trained).Seconds() / n, err
+}
+
+// Grids of learning rates for batches of 128. Larger ones are tried at larger
+// rates.
 var (
+	sgdGrid   = []float64{0.01, 0.03, 0.1, 0.3}
 	adamwGrid = []float64{3e-4, 1e-3, 3e-3, 1e-2}
-	adanGrid  = []float64{1.6e-3, 5e-3, 1.6e-2, 5e-2}
-	sgdGrid   = []float64{0.03, 0.1, 0.3, 1}
+	adanGrid  = []float64{5e-4, 1.5e-3, 5e-3, 1.5e-2}
 )
+
+// times is a grid at a multiple.
+func times(grid []float64, factor float64) []float64 {
+	g := slices.Clone(grid)
+	for i := range g {
+		g[i] *= factor
+	}
+	return g
+}
 
 // adanOnFashion compares tuned optimisers at one batch size, for equal steps.
 func adanOnFashion(r *experiment.Run, f *fashion, batch, epochs int) error {
@@ -215,13 +243,17 @@ func adanOnFashion(r *experiment.Run, f *fashion, batch, epochs int) error {
 		return slices.Concat(common, []string{"optim=" + o, set("optim.lr", lr), set("seed", seed)}, more)
 	}
 	at := fmt.Sprintf(", batch %d", batch)
+	larger := 1.0
+	if batch > 1000 {
+		larger = 10. / 3
+	}
 	losses, accuracies := map[string][]float64{}, map[string][]float64{}
 	for _, arm := range []struct {
 		optim string
 		grid  []float64
 	}{{"sgd", sgdGrid}, {"adamw", adamwGrid}, {"adan", adanGrid}} {
 		tried := map[float64]float64{}
-		lr, err := r.Tune(arm.optim+at, arm.grid, func(lr float64) (float64, error) {
+		lr, err := r.Tune(arm.optim+at, times(arm.grid, larger), func(lr float64) (float64, error) {
 			h, err := f.run(r, false, with(arm.optim, lr, tuningSeed)...)
 			tried[lr] = h.best().held.Loss
 			return tried[lr], err
@@ -249,6 +281,9 @@ func adanOnFashion(r *experiment.Run, f *fashion, batch, epochs int) error {
 		}
 	}
 	r.Outcome("best test loss at equal steps"+at, "nats", losses["adamw"], losses["adan"], experiment.RatioAtMost(1.05))
+	if result.Median(losses["half"]) > result.Median(losses["adamw"]) {
+		r.Note("At batch %d, Adan with half the steps does not reach AdamW with all of them: on a net and data this small the paper's halving is not seen.", batch)
+	}
 	r.Print("best test loss, SGD beside Adan"+at, "nats", losses["sgd"], losses["adan"])
 	r.Print("test accuracy at the best epoch"+at, "%", accuracies["adamw"], accuracies["adan"])
 	r.Print("best test loss, Adan with half the steps"+at, "nats", losses["adamw"], losses["half"])
@@ -288,7 +323,7 @@ func adanOnText(r *experiment.Run) error {
 	for _, arm := range []struct {
 		optim string
 		grid  []float64
-	}{{"adamw", adamwGrid[1:]}, {"adan", adanGrid[1:]}} {
+	}{{"adamw", adamwGrid[1:]}, {"adan", times(adanGrid[1:], 3)}} {
 		lr, err := r.Tune(arm.optim+", text", arm.grid, func(lr float64) (float64, error) { return run(arm.optim, lr, tuningSeed) })
 		if err != nil {
 			return err
