@@ -63,14 +63,14 @@ func (s *InfoBatch) Init(a *memory.Arena, n int, seed uint64) error {
 
 // Plan drops some of the samples below the mean score and weighs the rest.
 func (s *InfoBatch) Plan(e int, done float64) Plan {
-	threshold := float32(math.Inf(-1)) // every sample is above
+	threshold := math.Inf(-1) // every sample is above
 	if done < s.Delta {
 		threshold = mean(s.scores)
 	}
 	r := rng.New(s.seed, pruneStream).Split(uint64(e))
 	ids, low := s.plan.IDs[:0], s.low[:0]
 	for i, h := range s.scores {
-		if h < threshold {
+		if float64(h) < threshold {
 			low = append(low, int32(i))
 		} else {
 			ids = append(ids, int32(i))
@@ -84,20 +84,19 @@ func (s *InfoBatch) Plan(e int, done float64) Plan {
 	weights := s.plan.Weights[:len(ids)]
 	for i, id := range ids {
 		weights[i] = 1
-		if s.Rescale && s.scores[id] < threshold {
+		if s.Rescale && float64(s.scores[id]) < threshold {
 			weights[i] = float32(1 / (1 - s.R))
 		}
 	}
 	return Plan{IDs: ids, Weights: weights}
 }
 
-// mean is the mean; that of equal numbers is that number.
-func mean(x []float32) float32 {
+func mean(x []float32) float64 {
 	var sum float64
 	for _, v := range x {
 		sum += float64(v)
 	}
-	return float32(sum / float64(max(len(x), 1)))
+	return sum / float64(len(x))
 }
 
 // Observe remembers the losses for the next epoch.
