@@ -96,7 +96,6 @@ func TestFindBounds(t *testing.T) {
 			} else if past > 0 {
 				score += 0.6 * (1 - math.Exp(-past/3))
 			}
-			scatter := noise
 			if past := float64(k - hi); past > 0 {
 				switch end {
 				case "falls":
@@ -104,13 +103,14 @@ func TestFindBounds(t *testing.T) {
 				case "drops":
 					score = 0.1
 				case "ragged":
-					scatter = 20 * noise
+					z := s.Normal() // every point is visibly off
+					score += math.Copysign(6*noise, z) + 20*noise*z
 				case "diverges":
 					score = math.NaN()
 				}
 			}
 			c.Rates = append(c.Rates, 0.05*float64(k+1))
-			c.Scores = append(c.Scores, score+scatter*float64(s.Normal()))
+			c.Scores = append(c.Scores, score+noise*s.Normal())
 		}
 		t.Run(fmt.Sprintf("%d %s %s", i, climb, end), func(t *testing.T) {
 			b, err := schedule.FindBounds(c)
@@ -137,7 +137,7 @@ func TestFindBoundsNotSeen(t *testing.T) {
 	curve := func(n int, f func(k int) float64) (c schedule.Curve) {
 		for k := range n {
 			c.Rates = append(c.Rates, float64(k+1))
-			c.Scores = append(c.Scores, f(k)+0.01*float64(s.Normal()))
+			c.Scores = append(c.Scores, f(k)+0.01*s.Normal())
 		}
 		return c
 	}

@@ -62,7 +62,13 @@ func FindBounds(c Curve) (Bounds, error) {
 	reaches := func(share float64) int {
 		return slices.IndexFunc(smooth, func(s float64) bool { return s >= first+share*(top-first) })
 	}
-	hi, sure, ok := turn(y, reaches(0.8), noise)
+	begin := reaches(0.8)
+	hi, sure, ok := turn(y, begin, noise)
+	// The clearest turn may be the last of several: look before it for another.
+	for end, s, more := hi, sure, ok; more; {
+		hi, sure = end, s
+		end, s, more = turn(y[:hi+1], begin, noiseOf(y[:hi+1]))
+	}
 	if !ok {
 		return Bounds{}, fmt.Errorf("the score neither falls nor turns ragged up to the rate %.4g; test higher rates", c.Rates[len(c.Rates)-1])
 	}

@@ -110,9 +110,17 @@ func (h history) curve(r *experiment.Run, arm string, seed uint64) {
 // run trains and scores the model at the end of each epoch; on the test images
 // too, if test.
 func (f *fashion) run(r *experiment.Run, test bool, settings ...string) (history, error) {
+	return f.runOn(r, nil, test, settings...)
+}
+
+// runOn is run with a schedule in the place of the settings' one.
+func (f *fashion) runOn(r *experiment.Run, on schedule.Schedule, test bool, settings ...string) (history, error) {
 	j, err := f.job(settings...)
 	if err != nil {
 		return nil, err
+	}
+	if on != nil {
+		j.Loop.Schedule = on
 	}
 	s := f.scorer(j)
 	var h history
