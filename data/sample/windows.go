@@ -69,16 +69,35 @@ func (w *Windows) Batch(i int64, b *Batch) error {
 	}
 	b.resize(rows, w.t, w.segments)
 	for r := range rows {
-		at := w.order.Start(first+int64(r), w.places(), w.t)
-		if err := w.tokens.Read(b.window, at); err != nil {
+		if err := w.read(b, r, w.order.Start(first+int64(r), w.places(), w.t)); err != nil {
 			return err
 		}
-		b.Starts[r] = at
-		copy(b.Tokens[r*w.t:], b.window[:w.t])
-		copy(b.Targets[r*w.t:(r+1)*w.t], b.window[1:])
-		if w.segments {
-			number(b.Segments[r*w.t:(r+1)*w.t], at, w.tokens.Starts())
+	}
+	return nil
+}
+
+// Pick fills b with the windows of the given numbers, from 0 to Epoch()-1 in
+// file order, whatever the order of the batches: the samples of a Selector.
+func (w *Windows) Pick(ids []int32, b *Batch) error {
+	b.resize(len(ids), w.t, w.segments)
+	for r, id := range ids {
+		if err := w.read(b, r, int64(id)*int64(w.t)); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// read fills row r with the window at a place.
+func (w *Windows) read(b *Batch, r int, at int64) error {
+	if err := w.tokens.Read(b.window, at); err != nil {
+		return err
+	}
+	b.Starts[r] = at
+	copy(b.Tokens[r*w.t:], b.window[:w.t])
+	copy(b.Targets[r*w.t:(r+1)*w.t], b.window[1:])
+	if w.segments {
+		number(b.Segments[r*w.t:(r+1)*w.t], at, w.tokens.Starts())
 	}
 	return nil
 }

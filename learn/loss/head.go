@@ -21,6 +21,13 @@ const headRows = 512
 // is ever held and nothing is computed twice. Beyond x, w and their gradients it
 // takes 512·V floats of workspace and, until the backward pass, N·D + V·D.
 func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []float32) *grad.Var {
+	return WeightedCrossEntropy(t, x, w, targets, nil, perRow)
+}
+
+// WeightedCrossEntropy is HeadCrossEntropy with a factor on the loss of each
+// row: Σ weights[i]·loss[i] over the number of counted rows. weights: [N], or
+// nil: all 1. perRow receives the losses without their factors.
+func WeightedCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, weights, perRow []float32) *grad.Var {
 	counted := check("HeadCrossEntropy", x, w, targets, perRow)
 	n, d, v := x.Rows(), x.Cols(), w.Rows()
 	y := t.New(tensor.Of())
@@ -52,7 +59,7 @@ func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []fl
 		hi := min(lo+block, n)
 		l := logits[:(hi-lo)*v]
 		t.Policy.Mul(precision.Forward, matmul.Args{M: hi - lo, N: v, K: d, A: x.Data[lo*d : hi*d], B: w.Data, TransB: true, C: l})
-		headLoop.Run(par.Pieces(hi-lo, softmaxRows), headArgs{l, losses[lo:hi], targets[lo:hi], v, scale, node != nil}, softmaxLoss)
+		headLoop.Run(par.Pieces(hi-lo, softmaxRows), headArgs{l, losses[lo:hi], targets[lo:hi], piece(weights, lo, hi), v, scale, node != nil}, softmaxLoss)
 		if dx != nil {
 			t.Policy.Mul(precision.GradInput, matmul.Args{M: hi - lo, N: d, K: v, A: l, B: w.Data, C: dx[lo*d : hi*d]})
 		}
@@ -60,8 +67,28 @@ func HeadCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []fl
 			t.Policy.Mul(precision.GradWeight, matmul.Args{M: v, N: d, K: hi - lo, A: l, TransA: true, B: x.Data[lo*d : hi*d], C: dw, Beta: keep(lo == 0)})
 		}
 	}
-	y.Data[0] = mean(losses, counted)
+	y.Data[0] = weightedMean(losses, weights, counted)
 	return y
+}
+
+// piece is a part of a slice that may be nil.
+func piece(x []float32, lo, hi int) []float32 {
+	if x == nil {
+		return nil
+	}
+	return x[lo:hi]
+}
+
+// weightedMean is mean with factors, nil meaning 1.
+func weightedMean(losses, weights []float32, counted int) float32 {
+	if weights == nil {
+		return mean(losses, counted)
+	}
+	var sum float64
+	for i, l := range losses {
+		sum += float64(l) * float64(weights[i])
+	}
+	return float32(sum / float64(max(counted, 1)))
 }
 
 // keep is the factor on what an output holds already: 0 when that is nothing.
@@ -78,6 +105,7 @@ const softmaxRows = 8
 type headArgs struct {
 	logits, losses []float32
 	targets        []int32
+	weights        []float32 // nil: all 1
 	v              int
 	scale          float32
 	gradient       bool
@@ -100,8 +128,12 @@ func softmaxLoss(a *headArgs, i int) {
 		sum := simd.ExpSum(row, row, shift)
 		a.losses[r] = float32(math.Log(float64(sum)) + float64(shift) - float64(at))
 		if a.gradient {
-			simd.Scale(row, a.scale/sum)
-			row[target] -= a.scale
+			scale := a.scale
+			if a.weights != nil {
+				scale *= a.weights[r]
+			}
+			simd.Scale(row, scale/sum)
+			row[target] -= scale
 		}
 	}
 }

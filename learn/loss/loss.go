@@ -31,6 +31,12 @@ type Head interface {
 	CrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []float32) *grad.Var
 }
 
+// Weighted is a head that can give each row a factor: a function as
+// WeightedCrossEntropy.
+type Weighted interface {
+	WeightedCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, weights, perRow []float32) *grad.Var
+}
+
 // Parts are the ways to compute the loss, the default first.
 var Parts = part.Table[Head]{
 	Seam: "loss",
@@ -51,12 +57,22 @@ func (*Auto) CrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow 
 	return CrossEntropy(t, x, w, targets, perRow)
 }
 
+// WeightedCrossEntropy is the function of that name.
+func (*Auto) WeightedCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, weights, perRow []float32) *grad.Var {
+	return WeightedCrossEntropy(t, x, w, targets, weights, perRow)
+}
+
 // Rows is HeadCrossEntropy as a part.
 type Rows struct{}
 
 // CrossEntropy is HeadCrossEntropy.
 func (*Rows) CrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow []float32) *grad.Var {
 	return HeadCrossEntropy(t, x, w, targets, perRow)
+}
+
+// WeightedCrossEntropy is the function of that name.
+func (*Rows) WeightedCrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, weights, perRow []float32) *grad.Var {
+	return WeightedCrossEntropy(t, x, w, targets, weights, perRow)
 }
 
 // Full holds the logits of all rows, and turns them into their gradient in
@@ -83,7 +99,7 @@ func (*Full) CrossEntropy(t *grad.Tape, x, w *grad.Var, targets []int32, perRow 
 	}
 	t.Policy.Mul(precision.Forward, matmul.Args{M: n, N: v, K: d, A: x.Data, B: w.Data, TransB: true, C: logits})
 	scale := float32(1 / float64(max(counted, 1)))
-	headLoop.Run(par.Pieces(n, softmaxRows), headArgs{logits, losses, targets, v, scale, node != nil}, softmaxLoss)
+	headLoop.Run(par.Pieces(n, softmaxRows), headArgs{logits, losses, targets, nil, v, scale, node != nil}, softmaxLoss)
 	y.Data[0] = mean(losses, counted)
 	return y
 }
