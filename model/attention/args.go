@@ -44,6 +44,8 @@ type Args struct {
 	Offset int
 	// Scale multiplies the scores; 0 is 1/√E.
 	Scale float32
+	// Dropout hides weights at random, in training.
+	Dropout Dropout
 	// Stats, if not nil, is added to.
 	Stats *Stats
 }
@@ -59,6 +61,9 @@ func (a *Args) check() {
 	}
 	if a.Scale == 0 {
 		a.Scale = float32(1 / math.Sqrt(float64(a.Dim)))
+	}
+	if !(a.Dropout.P >= 0 && a.Dropout.P < 1) {
+		panic(fmt.Sprintf("attention: dropout of %v, outside [0, 1)", a.Dropout.P))
 	}
 	a.Q.check("q", a.Batch, a.Queries, a.Heads, a.Dim)
 	a.K.check("k", a.Batch, a.Keys, a.KVHeads, a.Dim)
@@ -83,6 +88,8 @@ type Stats struct {
 	// Bytes is the traffic between the inputs and outputs and the tiles: what
 	// would go through a memory that holds no more than one tile of each.
 	Bytes int64
+
+	keys int64 // of computed tiles
 }
 
 // add adds t to s, which other goroutines may be adding to.

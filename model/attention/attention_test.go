@@ -253,6 +253,8 @@ func problems() []problem {
 		{"causalSpeckled", 1, 140, 140, 2, 2, 16, 0, And(speckled{}, Causal{}), 0},
 		{"blindStart", 1, 80, 80, 1, 1, 16, 0, window{0, 0}, 0},
 		{"long", 1, 600, 1100, 2, 1, 16, 500, Causal{}, 0},
+		{"butterfly", 1, 600, 600, 1, 1, 16, 0, Butterfly{64}, 0},
+		{"causalButterfly", 1, 530, 530, 2, 1, 16, 0, And(Causal{}, Butterfly{40}), 0},
 	}
 	for _, e := range []int{4, 16, 20, 32, 64, 80, 96, 128, 137} {
 		ps = append(ps, problem{fmt.Sprintf("dim%d", e), 1, 75, 75, 2, 2, e, 0, Causal{}, 0})
@@ -494,7 +496,7 @@ func TestMasksAgreeWithThemselves(t *testing.T) {
 	docs := documents(90, 30, 7, 53)
 	for name, m := range map[string]Mask{
 		"full": Full{}, "causal": Causal{}, "documents": docs,
-		"causal documents": And(Causal{}, docs), "windowed documents": And(window{3, 20}, docs),
+		"butterfly": Butterfly{5}, "butterfly of ones": Butterfly{1}, "causal butterfly": And(Causal{}, Butterfly{7}), "causal documents": And(Causal{}, docs), "windowed documents": And(window{3, 20}, docs),
 	} {
 		see := func(q, k int) bool {
 			lo, hi := m.Run(0, 0, q, k)

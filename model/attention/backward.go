@@ -28,6 +28,7 @@ type backwardArgs struct {
 	Grads
 	chunks, chunk int       // number of key ranges, and the keys in one
 	partial       []float32 // [chunks-1, B, T, Hq, E]: dq from the ranges after the first
+	block         int       // keys that all queries pass before the next so many; 0: those of the range
 }
 
 var (
@@ -49,7 +50,9 @@ const (
 // summed with the others in order. So five products per tile suffice, and the
 // result does not depend on the number of threads. It panics if the shapes do
 // not agree.
-func Backward(a Args, g Grads) {
+func Backward(a Args, g Grads) { backward(a, g, 0) }
+
+func backward(a Args, g Grads, block int) {
 	a.check()
 	g.O.check("o", a.Batch, a.Queries, a.Heads, a.Dim)
 	g.DO.check("do", a.Batch, a.Queries, a.Heads, a.Dim)
@@ -63,7 +66,7 @@ func Backward(a Args, g Grads) {
 	if heads == 0 {
 		return
 	}
-	f := backwardArgs{Args: a, Grads: g}
+	f := backwardArgs{Args: a, Grads: g, block: block}
 	f.chunks = max(1, min(par.Pieces(backwardPieces, heads), maxChunks, a.Keys/minChunk))
 	f.chunk = max(1, par.Pieces(par.Pieces(a.Keys, tileK), f.chunks)) * tileK
 	f.chunks = max(1, par.Pieces(a.Keys, f.chunk))
@@ -115,9 +118,15 @@ func backwardChunk(f *backwardArgs, b, kv, c int) {
 	buf := memory.Default.Dirty(memory.Workspace, 3*e*tileQ+2*tileK*tileQ+5*tileQ+2*e)
 	defer memory.Default.Free(memory.Workspace, buf)
 	var st Stats
-	for h := kv * f.group(); h < (kv+1)*f.group(); h++ {
-		for t0 := 0; t0 < f.Queries; t0 += tileQ {
-			backwardTile(f, b, h, kv, t0, first, last, dq, add, buf, &st)
+	block := f.block
+	if block == 0 {
+		block = max(last-first, 1)
+	}
+	for k0 := first; k0 == first || k0 < last; k0 += block {
+		for h := kv * f.group(); h < (kv+1)*f.group(); h++ {
+			for t0 := 0; t0 < f.Queries; t0 += tileQ {
+				backwardTile(f, b, h, kv, t0, k0, min(k0+block, last), dq, add || k0 > first, buf, &st)
+			}
 		}
 	}
 	if f.Stats != nil {
@@ -166,6 +175,7 @@ func backwardTile(f *backwardArgs, b, h, kv, t0, first, last int, dq View, add b
 		if r.holes {
 			punch(s, f.Mask, b, h, f.Offset+t0, nq, k0, nk)
 		}
+		f.Dropout.apply(&f.Args, ds, b, h, t0, nq, k0, nk)
 		for g := range r.groups {
 			from, to := r.rows[g][0], r.rows[g][1]
 			if from == to {
@@ -177,6 +187,7 @@ func backwardTile(f *backwardArgs, b, h, kv, t0, first, last int, dq View, add b
 			}
 			simd.TileGrad(s[g*lanes:], ds[g*lanes:], tileQ, from, to, glo, ghi, lse[g*lanes:], delta[g*lanes:])
 		}
+		f.Dropout.apply(&f.Args, s, b, h, t0, nq, k0, nk)
 		r.scatter(f.DV.at(b, k0, kv, e), f.DV.Row, do, f.DO.Row, e, s, nq)
 		r.scatter(f.DK.at(b, k0, kv, e), f.DK.Row, q, f.Q.Row, e, ds, nq)
 		r.gather(acc, k, f.K.Row, e, ds, nil)
