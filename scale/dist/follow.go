@@ -196,6 +196,9 @@ func (z *Zero) Stop(err error) error {
 		return err
 	}
 	z.stopped = true
+	if err == nil && z.passing {
+		err = errors.New("dist: training broke off in the middle of a step")
+	}
 	if z.fail(err) != nil || z.order(doStop) != nil {
 		return z.err
 	}

@@ -14,18 +14,30 @@ func Run(n int, f func(c *Comm) error) error {
 	if n < 1 {
 		return fmt.Errorf("dist: %d ranks; there must be one at least", n)
 	}
+	first, end := Start(n, f)
+	return end(f(first))
+}
+
+// Start calls f on the ranks from 1 on, each a goroutine of its own, and returns
+// the Comm of rank 0, which is the caller's. In the end the caller must give end
+// its error, or nil; end waits for the other ranks and returns what Run would.
+func Start(n int, f func(c *Comm) error) (first *Comm, end func(error) error) {
 	g := newGroup(n)
-	var wait sync.WaitGroup
-	for r := range n {
-		wait.Go(func() {
-			if err := f(newComm(&local{g, r})); err != nil {
-				g.fail(fmt.Errorf("rank %d: %w", r, err))
-			}
-			g.leave(r)
-		})
+	done := func(rank int, err error) {
+		if err != nil {
+			g.fail(fmt.Errorf("rank %d: %w", rank, err))
+		}
+		g.leave(rank)
 	}
-	wait.Wait()
-	return g.failure()
+	var wait sync.WaitGroup
+	for r := 1; r < n; r++ {
+		wait.Go(func() { done(r, f(newComm(&local{g, r}))) })
+	}
+	return newComm(&local{g, 0}), func(err error) error {
+		done(0, err)
+		wait.Wait()
+		return g.failure()
+	}
 }
 
 // group is what goroutine ranks share.

@@ -9,6 +9,7 @@ import (
 
 // begin prepares a pass: no gradient is complete.
 func (z *Zero) begin() {
+	z.release() // what an evaluation has left on rank 0
 	z.passing = true
 	clear(z.owed)
 	clear(z.complete)

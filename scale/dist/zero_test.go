@@ -312,7 +312,7 @@ func TestStagesAgree(t *testing.T) {
 			func(l *loop.Loop) { l.Clip = 0.1 }, []int{0, 1, 2, 3}},
 		{"two batches, replicated gradients", nil, func(l *loop.Loop) { l.Accumulate = 2 }, []int{0, 1}},
 		{"two batches, spread gradients", nil, func(l *loop.Loop) { l.Accumulate = 2 }, []int{2, 3}},
-		{"evaluated", nil, func(l *loop.Loop) {
+		{"tied, evaluated", func(c *net.Config) { c.Tied = true }, func(l *loop.Loop) {
 			z := l.Task.(*Zero)
 			task := z.task.(*toy)
 			tape := grad.NewTape(l.Arena)
