@@ -27,6 +27,7 @@ var kinds = map[string][]string{
 	"shuffled":   {"sampler=shuffled", "accumulate=2"},
 	"packed sgd": {"data.packed=true", "optim=sgd", "optim.lr=0.1"},
 	"recompute":  {"model.recompute=true"},
+	"infobatch":  {"sampler=infobatch", "batch=90"}, // of some 250 windows
 }
 
 // TestThreads holds that the number of threads changes no bit.

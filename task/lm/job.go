@@ -3,10 +3,8 @@ package lm
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"hasten/data/sample"
 	"hasten/data/source"
@@ -30,7 +28,7 @@ type Job struct {
 	Loop      *loop.Loop
 
 	weights *average.Weights
-	loader  *sample.Loader[sample.Batch]
+	feed    feed
 	valid   *sample.Windows // nil without validation data
 	tape    *grad.Tape      // of evaluations
 }
@@ -59,10 +57,10 @@ func newJob(s *Settings, tokenizer string, note func(string)) (*Job, error) {
 	return j, nil
 }
 
-// Close stops the loader and closes the data.
+// Close ends the preparing of batches and closes the data.
 func (j *Job) Close() error {
-	if j.loader != nil {
-		j.loader.Close()
+	if j.feed != nil {
+		j.feed.close()
 	}
 	return j.Data.Close()
 }
@@ -156,8 +154,8 @@ func (j *Job) build(arena *memory.Arena) error {
 		m.Init(uint64(j.Seed))
 		j.Model = m
 	}
-	train, err := j.windows(j.Data.Train, j.Order)
-	if err != nil {
+	var err error
+	if j.feed, err = j.Sampler.batches(j, arena); err != nil {
 		return err
 	}
 	if j.Data.Valid != nil && j.Data.Valid.Len() > 0 {
@@ -168,16 +166,16 @@ func (j *Job) build(arena *memory.Arena) error {
 	if j.valid == nil && j.Target > 0 {
 		return errors.New("a target needs validation data: set data.valid or data.fraction")
 	}
-	j.loader = sample.NewLoader(train, 2)
 	j.tape = grad.NewTape(arena)
 	j.Loop = &loop.Loop{
-		Task:      &Task{Model: j.Model, Head: j.Loss, Batches: &loaded{loader: j.loader, batch: int64(j.Batch), epoch: train.Epoch()}},
+		Task:      &Task{Model: j.Model, Head: j.Loss, Batches: j.feed},
 		Optimizer: j.Optimizer, Schedule: j.Schedule, Policy: j.Precision,
 		Budget:     loop.Budget{Steps: j.Steps, Time: j.Time, Target: j.Target},
 		Accumulate: j.Accumulate, Clip: j.Clip,
 		EvaluateEvery: j.Evaluation.Every, CheckpointEvery: j.Checkpoints.Every, CheckpointTime: j.Checkpoints.Time,
 		Arena: arena, Seed: uint64(j.Seed),
 	}
+	j.feed.attach(j.Loop)
 	if j.valid != nil {
 		j.Loop.Evaluate = j.evaluate
 	}
@@ -191,48 +189,6 @@ func (j *Job) windows(t *store.Tokens, order sample.Order) (*sample.Windows, err
 		return w.WithSegments()
 	}
 	return w, err
-}
-
-// loaded turns what the loader prepares into batches of the task. The samplers
-// have no end; an epoch is as many windows as the data holds side by side, in
-// whichever order they are drawn, and ends before the batch that would begin
-// after them.
-type loaded struct {
-	weights *average.Weights
-	loader  *sample.Loader[sample.Batch]
-	masks   maskMaker
-
-	batch, epoch int64 // windows in each
-	next         int64 // number of the next batch
-	ended        int64 // epochs whose end has been told
-}
-
-// Next returns the next batch of the loader.
-func (l *loaded) Next() (Batch, error) {
-	if ended := l.next * l.batch / l.epoch; ended > l.ended {
-		l.ended = ended
-		return Batch{}, io.EOF
-	}
-	b, err := l.loader.Next()
-	if err != nil {
-		return Batch{}, err
-	}
-	l.next++
-	return l.masks.batch(b)
-}
-
-// Position is the loader's.
-func (l *loaded) Position() (json.RawMessage, error) { return json.Marshal(l.loader.State()) }
-
-// Seek moves the loader.
-func (l *loaded) Seek(p json.RawMessage) error {
-	var s sample.State
-	if err := json.Unmarshal(p, &s); err != nil {
-		return fmt.Errorf("the position in the data: %w", err)
-	}
-	l.next = s.Next
-	l.ended = max(s.Next-1, 0) * l.batch / l.epoch // as the batch before found it
-	return l.loader.Restore(s)
 }
 
 // maskMaker makes the masks of packed batches, in memory it keeps.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"hasten/data/sample"
 	"hasten/engine/part"
 	"hasten/engine/precision"
 	"hasten/learn/average"
@@ -57,33 +56,15 @@ type Settings struct {
 	Schedule    schedule.Schedule
 	Average     average.Average
 	Precision   precision.Policy
-	Order       sample.Order
+	Sampler     sampler
 
 	Recipe *recipe.Recipe // with every setting written out
 }
 
-// orders are the ways to draw training windows.
-var orders = part.Table[ordering]{
-	Seam: "sampler",
-	Help: "the order in which training sees the data",
-	Parts: []part.Part[ordering]{
-		{Name: "random", Help: "windows at random places, independently", New: func() ordering { return randomOrder }},
-		{Name: "shuffled", Help: "every window once an epoch, in random order", New: func() ordering { return shuffledOrder }},
-		{Name: "sequential", Help: "windows in file order", New: func() ordering { return sequentialOrder }},
-	},
-}
-
-// ordering makes the order of a seed.
-type ordering func(seed uint64) sample.Order
-
-func randomOrder(seed uint64) sample.Order   { return sample.Random{Seed: seed} }
-func shuffledOrder(seed uint64) sample.Order { return sample.Shuffled{Seed: seed} }
-func sequentialOrder(uint64) sample.Order    { return sample.Sequential{} }
-
 // Parts describes the parts of all seams of a language-model run.
 func Parts() []part.Info {
 	return slices.Concat(net.Parts.Info(), net.Mixers.Info(), net.FFNs.Info(), loss.Parts.Info(), optim.Parts.Info(),
-		schedule.Parts.Info(), average.Parts.Info(), precision.Parts.Info(), orders.Info())
+		schedule.Parts.Info(), average.Parts.Info(), precision.Parts.Info(), samplers.Info())
 }
 
 // RunOptions describes the settings of a run that belong to no seam, by the
@@ -95,7 +76,7 @@ func RunOptions() []part.Option {
 
 // seams are the settings that name a part.
 var seams = []string{net.Parts.Seam, net.Mixers.Seam, net.FFNs.Seam, loss.Parts.Seam, optim.Parts.Seam,
-	schedule.Parts.Seam, average.Parts.Seam, precision.Parts.Seam, orders.Seam}
+	schedule.Parts.Seam, average.Parts.Seam, precision.Parts.Seam, samplers.Seam}
 
 // defaults are the settings of a recipe that sets nothing.
 func defaults() *Settings {
@@ -129,11 +110,10 @@ func (s *Settings) resolve() error {
 	if err := run.Resolve(r, &s.Run, s.groups(), seams); err != nil {
 		return err
 	}
-	order, err := run.Build(r, &orders)
-	if err != nil {
+	var err error
+	if s.Sampler, err = run.Build(r, &samplers); err != nil {
 		return err
 	}
-	s.Order = order(uint64(s.Seed))
 	if s.Model, err = run.Build(r, &net.Parts); err != nil {
 		return err
 	}
@@ -166,7 +146,11 @@ func (s *Settings) resolve() error {
 
 // agree checks settings that bear on each other.
 func (s *Settings) agree() error {
+	_, weighs := s.Sampler.(*pruned)
+	_, weighted := s.Loss.(loss.Weighted)
 	switch {
+	case weighs && !weighted:
+		return fmt.Errorf("sampler=infobatch gives windows weights, which loss=%s does not take; set loss=rows", s.Recipe.Get(loss.Parts.Seam))
 	case s.Steps == 0 && s.Time == 0 && s.Target == 0:
 		return errors.New("the run would never end: set steps, time or target")
 	case s.DataOptions.tokenIDs() && s.From == "":

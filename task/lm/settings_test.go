@@ -132,6 +132,7 @@ func TestResolveErrors(t *testing.T) {
 		{"steps = 1\n[model]\ndim = 30\nheads = 4", "model=llama: dim=30 is not a multiple of heads=4"},
 		{"steps = 1\n[checkpoint]\nkeep = 0", "checkpoint: keep=0: outside the range [1,inf)"},
 		{"steps = 1\n[data]\nformat = \"pdf\"", "data: format=pdf: want one of"},
+		{"steps = 1\nsampler = \"infobatch\"\nloss = \"cut\"", "which loss=cut does not take; set loss=rows"},
 		{"steps = 1\n[data]\nformat = \"u16\"", "raw tokens need a model that knows their vocabulary; set from=DIR"},
 		{"steps = 1\nfrom = \"x\"\n[data]\nformat = \"u16\"\npacked = true", "raw tokens do not tell where documents begin"},
 	} {

@@ -14,6 +14,7 @@ import (
 type Batch struct {
 	Tokens, Targets []int32 // [B·T]; a target of loss.Ignore does not count
 	T               int
+	Weights         []float32      // [B] factor on the loss of each sequence; nil: all 1
 	Mask            attention.Mask // nil: causal
 }
 
@@ -33,9 +34,10 @@ type Task struct {
 	Head    loss.Head // nil: loss.Auto
 	Batches Batches
 
-	batch  Batch
-	losses []float32 // of each token
-	rows   []float32 // of each sequence
+	batch   Batch
+	losses  []float32 // of each token
+	weights []float32 // of each token, where the batch has weights
+	rows    []float32 // of each sequence
 }
 
 // Params are the model's.
@@ -57,12 +59,25 @@ func (t *Task) Loss(tape *grad.Tape) (*grad.Var, []float32, error) {
 	if t.Head == nil {
 		t.Head = &loss.Auto{}
 	}
-	mean := t.Head.CrossEntropy(tape, h, t.Model.Head.Var, b.Targets, t.losses)
+	mean := t.crossEntropy(tape, h)
 	t.rows = resize(t.rows, len(b.Tokens)/b.T)
 	for i := range t.rows {
 		t.rows[i] = rowMean(t.losses[i*b.T:(i+1)*b.T], b.Targets[i*b.T:(i+1)*b.T])
 	}
 	return t.Model.WithAuxiliary(tape, mean), t.rows, nil
+}
+
+// crossEntropy is the head's loss, with the weights of the batch if it has any.
+func (t *Task) crossEntropy(tape *grad.Tape, h *grad.Var) *grad.Var {
+	b, w := &t.batch, t.Model.Head.Var
+	if b.Weights == nil {
+		return t.Head.CrossEntropy(tape, h, w, b.Targets, t.losses)
+	}
+	t.weights = resize(t.weights, len(b.Tokens))
+	for i := range t.weights {
+		t.weights[i] = b.Weights[i/b.T]
+	}
+	return t.Head.(loss.Weighted).WeightedCrossEntropy(tape, h, w, b.Targets, t.weights, t.losses)
 }
 
 // Position is the place in the data.

@@ -182,6 +182,22 @@ func Usage(a *memory.Arena) memory.Usage {
 	return u
 }
 
+// Trim is a hook for the start of epochs that gives up an arena's kept buffers
+// when they have become twice those of the first epoch: where epochs differ in
+// length, their last batches have many sizes.
+func Trim(a *memory.Arena) loop.Hook {
+	var usual int64
+	return func(s *loop.State) error {
+		switch held := a.Held(); {
+		case usual == 0 && s.Step > 0:
+			usual = held
+		case usual > 0 && held > 2*usual:
+			a.Trim()
+		}
+		return nil
+	}
+}
+
 // run is a training run under way.
 type run struct {
 	*Plan

@@ -101,29 +101,13 @@ func NewJobOn(s *Settings, d *Dataset) (*Job, error) {
 		j.Task.Stream.Observe(s.PerSample)
 		return nil
 	})
-	j.Loop.On(loop.EpochStart, trimmed(arena))
-	j.Loop.On(loop.EpochStart, trimmed(memory.Default))
+	j.Loop.On(loop.EpochStart, run.Trim(arena))
+	j.Loop.On(loop.EpochStart, run.Trim(memory.Default))
 	if d.Valid.Len() > 0 {
 		j.Loop.Evaluate = j.evaluate
 	}
 	j.weights, err = average.Attach(j.Loop, s.Average)
 	return j, err
-}
-
-// trimmed is a hook for the start of epochs that gives up an arena's kept
-// buffers when they have become twice those of the first epoch: where epochs
-// differ in length, their last batches have many sizes.
-func trimmed(a *memory.Arena) loop.Hook {
-	var usual int64
-	return func(s *loop.State) error {
-		switch held := a.Held(); {
-		case usual == 0 && s.Step > 0:
-			usual = held
-		case usual > 0 && held > 2*usual:
-			a.Trim()
-		}
-		return nil
-	}
 }
 
 // shape is what a model of the data sees and tells.
