@@ -60,8 +60,8 @@ func count(entries []*catalogue.Entry) tally {
 // catalogue is the first page: what was measured to help, and how much.
 func (s *Server) catalogue(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	query := strings.ToValidUTF8(strings.TrimSpace(q.Get("q")), "")
-	query = query[:min(len(query), maxQuery)]
+	query := strings.TrimSpace(q.Get("q"))
+	query = strings.ToValidUTF8(query[:min(len(query), maxQuery)], "")
 	f := catalogue.Filter{Family: q.Get("family"), Stage: q.Get("stage"), Task: q.Get("task"), Verdict: q.Get("verdict")}
 	hits, err := s.papers.Search(r.Context(), query, f)
 	if err != nil {

@@ -101,7 +101,7 @@ func (s *Server) listRuns(q url.Values) (runListData, error) {
 		all = all[:maxRows]
 	}
 	d.Chosen = q["run"]
-	c := chart.Chart{Title: "Runs compared", X: nameOf(axes, d.X), Y: nameOf(quantities, d.Y)}
+	c := chart.Chart{Title: "Runs compared", X: nameOf(axes, d.X), Y: nameOf(quantities, d.Y), Wide: true}
 	for _, run := range all {
 		row := runRow{Run: run, Link: "/runs/" + url.PathEscape(run.Name), Step: math.NaN(), Loss: math.NaN(), Val: math.NaN(), Rate: math.NaN()}
 		if run.State == runs.Running {

@@ -39,8 +39,8 @@ type order struct {
 var orders = []order{
 	{"number", "No.", true, false, func(a, b *catalogue.Entry) int { return a.Number - b.Number }},
 	{"paper", "Paper", false, false, func(a, b *catalogue.Entry) int { return cmp.Compare(a.Title, b.Title) }},
-	{"claim", "It claims", true, true, func(a, b *catalogue.Entry) int { return cmp.Compare(a.Claim(), b.Claim()) }},
-	{"measured", "Measured here", true, true, func(a, b *catalogue.Entry) int {
+	{"claim", "It claims", false, true, func(a, b *catalogue.Entry) int { return cmp.Compare(a.Claim().Ratio, b.Claim().Ratio) }},
+	{"measured", "Measured here", false, true, func(a, b *catalogue.Entry) int {
 		return cmp.Compare(catalogue.Gain(a.Headline()), catalogue.Gain(b.Headline()))
 	}},
 	{"verdict", "Verdict", false, false, catalogue.ByMeasure},
@@ -95,9 +95,9 @@ func (s *Server) scoreboard(w http.ResponseWriter, r *http.Request) {
 
 // plot sets claimed factors against measured ones, where both are factors.
 func plot(all []*catalogue.Entry) (template.HTML, int) {
-	c := chart.Chart{Title: "Claimed and measured factors", X: "claimed factor", Y: "measured factor", LogX: true, LogY: true, Diagonal: true}
+	c := chart.Chart{Title: "Claimed and measured factors", X: "claimed factor", Y: "measured factor", LogX: true, LogY: true, Diagonal: true, Wide: true}
 	for _, e := range all {
-		claim, gain := e.Claim(), catalogue.Gain(e.Headline())
+		claim, gain := e.Claim().Ratio, catalogue.Gain(e.Headline())
 		if claim > 0 && gain > 0 {
 			c.Dots = append(c.Dots, chart.Dot{Name: e.Title, Link: "/papers/" + e.Slug, Class: e.Verdict(), X: claim, Y: gain})
 		}

@@ -114,13 +114,11 @@ func (v *views) funcs() template.FuncMap {
 		"gainbar": gainBar,
 		"times":   func(x float64) string { return result.Number(math.Round(x*100)/100) + "×" },
 		"bytes":   byteSize,
-		"percent": func(x float64) string { return fmt.Sprintf("%.0f%%", 100*x) },
 		"known":   func(x float64) bool { return !math.IsNaN(x) },
 		"seconds": func(s float64) string { return time.Duration(s * float64(time.Second)).Round(time.Second).String() },
 		"word":    word,
 		"join":    strings.Join,
-		"first":   firstSentence,
-		"add":     func(a, b int) int { return a + b },
+		"reason":  reason,
 	}
 }
 
@@ -200,29 +198,38 @@ func back(r *http.Request) string {
 
 // amount is the measured value of a figure, to be shown large.
 func amount(f *result.Figure) string {
-	if g := catalogue.Gain(f); g > 0 && f.Bar.Of == result.OfSpeedup {
-		return result.Number(math.Round(g*100)/100) + "×"
+	if f.Bar != nil && (f.Bar.Of == result.OfSpeedup || f.Bar.Of == result.OfRatio) && math.Abs(f.Value) < result.Diverged {
+		return fmt.Sprintf("%.3g×", f.Value)
 	}
 	return f.Measured()
 }
 
-// meaning says what an amount is of.
+// meaning says what an amount is of: for factors, in words that are true above
+// 1 and below.
 func meaning(f *result.Figure) string {
 	if f.Bar == nil {
 		return f.Name
 	}
 	switch f.Bar.Of {
 	case result.OfSpeedup:
-		if f.Unit == "s" || f.Unit == "ms" || strings.HasSuffix(f.Unit, "/s") || f.Unit == "" {
-			return "faster: " + f.Name
+		if f.Unit == "s" || f.Unit == "ms" {
+			return "as fast: " + f.Name
 		}
-		return "less: " + f.Name
+		return "better: " + f.Name
 	case result.OfRatio:
 		return "the baseline’s " + f.Name
 	case result.OfDifference:
 		return "against the baseline: " + f.Name
 	}
 	return f.Name
+}
+
+// reason is why a result does not hold, where its headline does not say it.
+func reason(r *result.Result) string {
+	if f := r.Headline(); f != nil && strings.HasPrefix(r.Reason, f.Name+": ") {
+		return ""
+	}
+	return r.Reason
 }
 
 // gainBar is a bar as long as a gain, on a logarithmic scale up to 16×; a loss
@@ -276,12 +283,4 @@ func ago(t time.Time) string {
 		return fmt.Sprintf("%.0f hours ago", d.Hours())
 	}
 	return t.Local().Format("2 January 2006")
-}
-
-// firstSentence is how a row introduces a paper.
-func firstSentence(text string) string {
-	if i := strings.Index(text, ". "); i >= 0 {
-		return text[:i+1]
-	}
-	return text
 }

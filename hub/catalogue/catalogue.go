@@ -65,13 +65,16 @@ func (e *Entry) Headline() *result.Figure {
 	return nil
 }
 
-// Claim is the largest factor that the paper claims, 0 if it claims none.
-func (e *Entry) Claim() float64 {
-	most := 0.0
-	for _, c := range e.Claims {
-		most = max(most, c.Ratio)
+// Claim is what the paper claims: of its claims the one with the largest
+// factor, or the first if none is a factor.
+func (e *Entry) Claim() card.Claim {
+	var best card.Claim
+	for i, c := range e.Claims {
+		if i == 0 || c.Ratio > best.Ratio {
+			best = c
+		}
 	}
-	return most
+	return best
 }
 
 // Gain is a figure as a factor of improvement over its baseline: above 1 the

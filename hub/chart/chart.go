@@ -38,16 +38,23 @@ type Chart struct {
 	LogX, LogY bool
 	Diagonal   bool // draw y = x
 	Zero       bool // the y axis begins at 0
+	Wide       bool // for the width of a page, not half of it
 	Lines      []Line
 	Dots       []Dot
 }
 
 // The picture, in its own units.
 const (
-	width, height            = 720, 320
-	left, right, top, bottom = 62, 14, 12, 46
+	left, right, top, bottom = 66, 14, 12, 42
 	maxPoints                = 600 // more than can be seen; neighbours are averaged
 )
+
+func (c *Chart) size() (width, height int) {
+	if c.Wide {
+		return 720, 320
+	}
+	return 480, 250
+}
 
 // Hues is the number of colours of the palette.
 const Hues = 6
@@ -58,8 +65,13 @@ func (c *Chart) SVG() template.HTML {
 	if !ok {
 		return ""
 	}
+	width, height := c.size()
+	class := "chart"
+	if c.Wide {
+		class += " wide"
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %d %d" role="img" aria-label="%s">`, width, height, escape(c.describe()))
+	fmt.Fprintf(&b, `<svg class="%s" viewBox="0 0 %d %d" role="img" aria-label="%s">`, class, width, height, escape(c.describe()))
 	for _, t := range y.ticks(5) {
 		at := y.at(t)
 		fmt.Fprintf(&b, `<path class="grid" d="M%d %sH%d"/><text class="tick y" x="%d" y="%s">%s</text>`,
@@ -72,7 +84,7 @@ func (c *Chart) SVG() template.HTML {
 	}
 	fmt.Fprintf(&b, `<path class="axis" d="M%d %dH%d"/>`, left, height-bottom, width-right)
 	fmt.Fprintf(&b, `<text class="name x" x="%d" y="%d">%s</text>`, (left+width-right)/2, height-6, escape(c.X))
-	fmt.Fprintf(&b, `<text class="name y" transform="translate(14 %d) rotate(-90)">%s</text>`, (top+height-bottom)/2, escape(c.Y))
+	fmt.Fprintf(&b, `<text class="name y" transform="translate(12 %d) rotate(-90)">%s</text>`, (top+height-bottom)/2, escape(c.Y))
 	if c.Diagonal {
 		lo, hi := max(x.lo, y.lo), min(x.hi, y.hi)
 		fmt.Fprintf(&b, `<path class="diagonal" d="M%s %sL%s %s"/>`, coordinate(x.at(lo)), coordinate(y.at(lo)), coordinate(x.at(hi)), coordinate(y.at(hi)))
@@ -181,8 +193,9 @@ func (a axis) at(v float64) float64 {
 
 // axes fit all points; ok is false if there are none.
 func (c *Chart) axes() (x, y axis, ok bool) {
-	x = axis{lo: math.Inf(1), hi: math.Inf(-1), from: left, to: width - right, log: c.LogX}
-	y = axis{lo: math.Inf(1), hi: math.Inf(-1), from: height - bottom, to: top, log: c.LogY}
+	width, height := c.size()
+	x = axis{lo: math.Inf(1), hi: math.Inf(-1), from: left, to: float64(width - right), log: c.LogX}
+	y = axis{lo: math.Inf(1), hi: math.Inf(-1), from: float64(height - bottom), to: top, log: c.LogY}
 	see := func(px, py float64) {
 		if x.takes(px) && y.takes(py) {
 			x.lo, x.hi = min(x.lo, px), max(x.hi, px)

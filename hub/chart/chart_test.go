@@ -49,6 +49,7 @@ func TestChartsOfAwkwardData(t *testing.T) {
 func TestScale(t *testing.T) {
 	c := Chart{Zero: true, Lines: []Line{{Name: "a", X: []float64{0, 50, 100}, Y: []float64{0, 50, 100}}}}
 	x, y, _ := c.axes()
+	width, height := 480.0, 250.0
 	for _, q := range []struct {
 		a       axis
 		v, want float64

@@ -47,7 +47,7 @@ const (
 )
 
 // Active reports whether it is still under way.
-func (s *State) Active() bool { return s.Phase == Running || s.Phase == Stopping }
+func (s State) Active() bool { return s.Phase == Running || s.Phase == Stopping }
 
 // maxLines bounds what is kept of the progress.
 const maxLines = 200
