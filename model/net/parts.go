@@ -14,6 +14,10 @@ var Mixers = part.Table[block.MixerPart]{
 	Help: "how the tokens of a sequence see those before them",
 	Parts: []part.Part[block.MixerPart]{
 		{Name: "attention", Help: "softmax attention over query heads and grouped key-value heads", New: func() block.MixerPart { return &Attention{} }},
+		{Name: "flash", Paper: "flash-attention", Help: "attention in the order of FlashAttention, keys outside; the same model", New: func() block.MixerPart { return &Flash{Cache: 1024} }},
+		{Name: "flash-block", Paper: "flash-attention", Help: "flash over a butterfly of blocks: each sees the blocks whose number differs in one bit", New: func() block.MixerPart {
+			return &FlashBlock{Flash: Flash{Cache: 1024}, Block: 64}
+		}},
 		{Name: "moa", Paper: "scattermoe", Help: "mixture of attention: routed query heads and outputs, shared keys and values", New: func() block.MixerPart { return moe.NewAttention() }},
 	},
 }
@@ -45,8 +49,16 @@ func nameOf[T any](table *part.Table[T], p T) string {
 	return reflect.TypeOf(p).String()
 }
 
-// Standard tells whether all parts are the defaults: those of the Llama and
-// GPT-2 layouts, which other programs can compute with.
+// Standard tells whether the model is one of the Llama or GPT-2 layout, which
+// other programs can compute with: all parts are the defaults, or others that
+// compute the same.
 func (c *Config) Standard() bool {
-	return (c.Mixer == nil || MixerName(c.Mixer) == Mixers.Parts[0].Name) && (c.FFN == nil || FFNName(c.FFN) == FFNs.Parts[0].Name)
+	return (c.Mixer == nil || MixerName(c.Mixer) == Mixers.Parts[0].Name || same(c.Mixer)) &&
+		(c.FFN == nil || FFNName(c.FFN) == FFNs.Parts[0].Name || same(c.FFN))
+}
+
+// same tells whether a part says that it computes what the default does.
+func same(part any) bool {
+	s, ok := part.(interface{ Standard() bool })
+	return ok && s.Standard()
 }
