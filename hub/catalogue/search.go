@@ -147,7 +147,7 @@ func (c *Catalogue) matchWords(ctx context.Context, words []string) ([]int, erro
 			terms = append(terms, `"`+w+`"*`) // besides the word itself, which is stemmed
 		}
 	}
-	rows, err := c.words.QueryContext(ctx, `SELECT rowid FROM paper WHERE paper MATCH ? ORDER BY bm25(paper, 10, 3, 1), rowid LIMIT ?`,
+	rows, err := c.words.QueryContext(ctx, `SELECT rowid FROM paper WHERE paper MATCH ? AND rank MATCH 'bm25(10, 3, 1)' ORDER BY rank LIMIT ?`,
 		strings.Join(terms, " OR "), most)
 	if err != nil {
 		return nil, err
