@@ -11,6 +11,8 @@ import (
 	"hasten/task/lm"
 	"hasten/task/recipe"
 	"hasten/task/run"
+	"hasten/task/tabular"
+	"hasten/task/text"
 	"hasten/task/vision"
 )
 
@@ -46,6 +48,8 @@ var Kinds = []Kind{
 				return out.Outcome, err
 			}, err
 		}},
+	{Name: "text", Help: "classification of texts", Parts: text.Parts, Options: text.RunOptions, Resolve: resolveText},
+	{Name: "tabular", Help: "boosted trees on tables", Parts: tabular.Parts, Options: tabular.RunOptions, Resolve: resolveTabular},
 }
 
 // Find returns the kind of job that a recipe asks for.

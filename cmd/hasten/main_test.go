@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -160,6 +161,51 @@ func TestTrainSampleEvalExport(t *testing.T) {
 	sameFile(t, filepath.Join(dir, "model.safetensors"), filepath.Join(again, "model.safetensors"))
 }
 
+// TestTrainOtherTasks trains each other kind of job on a few lines.
+func TestTrainOtherTasks(t *testing.T) {
+	dir := t.TempDir()
+	var texts, table strings.Builder
+	table.WriteString("size,weight,kind\n")
+	images, labels := []byte{0, 0, 8, 3, 0, 0, 0, 200, 0, 0, 0, 2, 0, 0, 0, 2}, []byte{0, 0, 8, 1, 0, 0, 0, 200}
+	for i := range 200 {
+		fmt.Fprintf(&texts, "%s\tthe %s number %d\n", []string{"cat", "dog"}[i%2], []string{"cat sat", "dog ran"}[i%2], i)
+		fmt.Fprintf(&table, "%d,%d,%s\n", i%7+10*(i%2), i%5, []string{"small", "large"}[i%2])
+		images, labels = append(images, byte(i%2*200), byte(i), 40, 40), append(labels, byte(i%2))
+	}
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write("train-images", string(images))
+	write("train-labels", string(labels))
+	for _, args := range [][]string{
+		{"vision", "--data", dir, "--steps", "40", "--set", "batch=20", "--set", "optim.lr=0.01"},
+		{"text", "--data", write("texts.tsv", texts.String()), "--set", "epochs=20", "--set", "model.buckets=1000"},
+		{"tabular", "--data", write("table.csv", table.String()), "--set", "booster.rounds=10"},
+	} {
+		out := filepath.Join(dir, "model-"+args[0])
+		r := hasten(t, append([]string{"train", "--json", "--out", out}, args...)...)
+		lines := strings.Split(strings.TrimSpace(r.out), "\n")
+		var done map[string]any
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &done); err != nil || r.status != 0 || done["done"] != true || done["dir"] != out {
+			t.Errorf("%s: status %d, %v: %s%s", args[0], r.status, err, r.out, r.stderr)
+			continue
+		}
+		if a, _ := done["accuracy"].(float64); a < 0.9 {
+			t.Errorf("%s: %v", args[0], done)
+		}
+		if _, err := os.Stat(filepath.Join(out, "recipe.toml")); err != nil {
+			t.Error(err)
+		}
+		if r := hasten(t, append([]string{"train", "--out", out}, args...)...); r.status != exitUsage || !strings.Contains(r.stderr, "already") {
+			t.Errorf("%s again: status %d: %s", args[0], r.status, r.stderr)
+		}
+	}
+}
+
 func TestExportGGUF(t *testing.T) {
 	text, dir := corpus(t), filepath.Join(t.TempDir(), "model")
 	args := trainArgs("--data", text, "--steps", "1", "--out", dir, "--set", "tokenizer=bpe:300")
@@ -300,7 +346,7 @@ func TestJSONOfTheOtherCommands(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	for begun, want := range map[string]string{"optim=": "optim=sgd", "optim.lr": "optim.lr=0.001", "batch": "batch=8", "data.f": "data.field=text"} {
+	for begun, want := range map[string]string{"optim=": "optim=sgd", "optim.lr": "optim.lr=0.001", "batch": "batch=8", "data.f": "data.field=text", "model=m": "model=mlp", "sampler.r": "sampler.r=0.5", "booster": "booster=cgb"} {
 		r := hasten(t, "__complete", "train", "--set", begun)
 		if !strings.Contains(r.out, want) {
 			t.Errorf("completing --set %s: %q", begun, r.out)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -94,6 +95,9 @@ func (f *trainFlags) recipe(args []string) (*recipe.Recipe, error) {
 	if f.changed("steps") || f.changed("time") || f.changed("target") {
 		// A budget on the command line replaces the recipe's.
 		changes = append([]string{"steps=0", "time=0s", "target=0"}, changes...)
+		if r.Get("epochs") != "" {
+			changes = append([]string{"epochs=0"}, changes...)
+		}
 	}
 	add("data", f.data)
 	add("steps", fmt.Sprint(f.steps))
@@ -138,6 +142,10 @@ func train(ctx context.Context, f *trainFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	if out.Interrupted && out.Plan.Loop == nil {
+		fmt.Fprintf(os.Stderr, "Stopped. The model as far as it was trained is in %s\n", out.Dir)
+		return errInterrupted
+	}
 	if out.Interrupted {
 		fmt.Fprintf(os.Stderr, "Stopped. Everything is saved; go on with:\n  hasten train --resume --out %s\n", out.Dir)
 		return errInterrupted
@@ -172,10 +180,14 @@ func printDone(out runs.Outcome) error {
 func showResult(out runs.Outcome) {
 	fmt.Printf("\nTrained %d steps, %d %s in %s: ", out.Last.Step, out.Last.Tokens, out.Plan.Unit, time.Duration(out.Last.Seconds*float64(time.Second)).Round(time.Second))
 	if out.Last.ValLoss == 0 {
-		fmt.Printf("training loss %.4f\n", out.Plan.Loop.State.Loss)
+		fmt.Printf("training loss %.4f", out.Last.TrainLoss)
 	} else {
-		fmt.Printf("validation loss %.4f, %s\n", out.Last.ValLoss, metric(out.Plan, &out.Last))
+		fmt.Printf("validation loss %.4f", out.Last.ValLoss)
 	}
+	if !math.IsNaN(out.Last.Value(out.Plan.Metric)) {
+		fmt.Printf(", %s", metric(out.Plan, &out.Last))
+	}
+	fmt.Println()
 	fmt.Printf("Memory at most: ")
 	for _, k := range memory.Kinds() {
 		if b := out.Memory.Peak[k]; b > 0 {

@@ -111,11 +111,11 @@ func (Silent) Checkpoint(*loop.State) {}
 // Outcome is how a run ended.
 type Outcome struct {
 	Dir         string
-	Last        track.Record // the last evaluation
+	Last        track.Record // the last evaluation; where there is none, the last step
 	Interrupted bool         // the context was cancelled before the budget was used up
 	Memory      memory.Usage // of the run and of the process's workspace; PeakTotal is the sum of their peaks
-	Job         Job          // closed; the model is as trained
-	Plan        *Plan        // the job's
+	Job         Job          // closed; the model is as trained. nil likewise
+	Plan        *Plan        // the job's; without a Loop where the task trains in another way
 }
 
 // ErrExists is the error of a new run in a directory that holds a model already.
@@ -159,7 +159,10 @@ func Train(ctx context.Context, o Options, prepare func(note func(string)) (Job,
 	if err := r.train(ctx); err != nil {
 		return out, fmt.Errorf("%w%s", err, r.savedNote())
 	}
-	out.Last, out.Memory = r.last, Usage(r.Loop.Arena)
+	if out.Last = r.last; out.Last.Step == 0 {
+		out.Last = r.record(&r.Loop.State)
+	}
+	out.Memory = Usage(r.Loop.Arena)
 	out.Interrupted = ctx.Err() != nil && !r.Loop.Finished()
 	return out, nil
 }
