@@ -1,6 +1,7 @@
 package text
 
 import (
+	"cmp"
 	"slices"
 	"unicode/utf8"
 
@@ -155,18 +156,20 @@ const (
 	maxHot   = 512
 )
 
-// builder makes the dictionary and the corpus from the training texts.
+// builder makes the dictionary and the corpus from the training texts. Until
+// all are read, rows are not numbered: corpus.rows holds words, and the buckets
+// of n-grams with gramBit.
 type builder struct {
 	corpus
 	dict    *dictionary
 	labels  vocabulary
-	perName []int // texts of each label
-	// Features are numbered as they appear: words and n-grams together.
-	wordFeature []uint32 // by word; dict.grams has those of n-grams
-	count       []uint32 // by feature
-	isWord      []bool
-	scan        scan
+	perName []int    // texts of each label
+	count   []uint32 // of each word
+	scan    scan
 }
+
+// gramBit tells n-grams from words.
+const gramBit = 1 << 31
 
 func newBuilder(f *Features) *builder {
 	return &builder{dict: &dictionary{Features: f}}
@@ -177,17 +180,14 @@ func (b *builder) add(labels [][]byte, text []byte) {
 	s := &b.scan
 	b.dict.split(s, &b.dict.words, text, true)
 	for _, w := range s.words {
-		if w == len(b.wordFeature) {
-			b.wordFeature = append(b.wordFeature, b.feature(true))
+		if w == len(b.count) {
+			b.count = append(b.count, 0)
 		}
-		b.use(b.wordFeature[w])
+		b.count[w]++
+		b.rows = append(b.rows, uint32(w))
 	}
 	for _, g := range s.grams {
-		f := b.dict.grams.add(g)
-		if *f == none {
-			*f = b.feature(false)
-		}
-		b.use(*f)
+		b.rows = append(b.rows, g|gramBit)
 	}
 	for _, l := range labels {
 		i := b.labels.add(l, hash(l))
@@ -204,79 +204,88 @@ func (b *builder) add(labels [][]byte, text []byte) {
 	b.examples = append(b.examples, example{len(b.rows), len(b.corpus.labels), before + len(s.words) + len(labels)})
 }
 
-func (b *builder) feature(word bool) uint32 {
-	b.count = append(b.count, 0)
-	b.isWord = append(b.isWord, word)
-	return uint32(len(b.count) - 1)
+// text is the unnumbered rows and the labels of a text, and its tokens.
+func (b *builder) text(i int) (rows, labels []uint32, tokens int) {
+	var begin example
+	if i > 0 {
+		begin = b.examples[i-1]
+	}
+	end := b.examples[i]
+	return b.rows[begin.rows:end.rows], b.corpus.labels[begin.labels:end.labels], end.tokens - begin.tokens
 }
 
-func (b *builder) use(f uint32) {
-	b.count[f]++
-	b.rows = append(b.rows, f)
+// row is where the row of a word or n-gram is noted; nil for a rare word, which
+// has none.
+func (b *builder) row(f uint32) *uint32 {
+	switch d := b.dict; {
+	case f&gramBit != 0:
+		return d.grams.add(f &^ gramBit)
+	case int(b.count[f]) < d.MinCount:
+		return nil
+	default:
+		return &d.row[f]
+	}
 }
 
-// finish leaves out rare words, shuffles the texts, and numbers rows and
-// labels: the commonest rows first, the others in the order in which training
-// will meet them, so that it goes through the table nearly in order; labels by
-// frequency. It returns the labels' names and counts.
+// finish shuffles the texts and numbers rows and labels: the commonest rows
+// first, the others in the order in which training will meet them, so that it
+// goes through the table nearly in order; labels by frequency. It returns the
+// labels' names and counts.
 func (b *builder) finish(seed uint64) (d *dictionary, c *corpus, names []string, counts []int) {
-	d, c = b.dict, &corpus{}
 	random := rng.New(seed, shuffleStream)
 	order := random.Permutation(len(b.examples))
-	row := make([]uint32, len(b.count))
-	rare := func(f uint32) bool { return b.isWord[f] && int(b.count[f]) < d.MinCount }
-	var hot []uint32
-	for f, n := range b.count {
-		row[f] = none
-		if int(n) > len(b.examples)/hotShare && !rare(uint32(f)) {
-			hot = append(hot, uint32(f))
-		}
+	d = b.dict
+	d.row = slices.Repeat([]uint32{none}, d.words.len())
+	c = &corpus{rows: make([]uint32, 0, len(b.rows)), examples: make([]example, len(order))}
+	for _, f := range b.common(order) {
+		*b.row(f) = uint32(d.rows)
+		d.rows++
 	}
-	slices.SortStableFunc(hot, func(x, y uint32) int { return int(b.count[y]) - int(b.count[x]) })
-	hot = hot[:min(len(hot), maxHot)]
-	for i, f := range hot {
-		row[f] = uint32(i)
-	}
-	c.hot, d.rows = len(hot), len(hot)
-
+	c.hot = d.rows
 	rank := b.rankLabels()
 	for _, i := range rank.order {
 		names, counts = append(names, string(b.labels.word(i))), append(counts, b.perName[i])
 	}
-
-	c.rows = make([]uint32, 0, len(b.rows))
-	c.labels = make([]uint32, 0, len(b.corpus.labels))
-	c.examples = make([]example, len(order))
 	tokens := 0
 	for to, from := range order {
-		var begin example
-		if from > 0 {
-			begin = b.examples[from-1]
-		}
-		end := b.examples[from]
-		for _, f := range b.rows[begin.rows:end.rows] {
-			if row[f] == none {
-				if rare(f) {
-					continue
+		rows, labels, n := b.text(from)
+		for _, f := range rows {
+			if r := b.row(f); r != nil {
+				if *r == none {
+					*r = uint32(d.rows)
+					d.rows++
 				}
-				row[f] = uint32(d.rows)
-				d.rows++
+				c.rows = append(c.rows, *r)
 			}
-			c.rows = append(c.rows, row[f])
 		}
-		for _, l := range b.corpus.labels[begin.labels:end.labels] {
+		for _, l := range labels {
 			c.labels = append(c.labels, rank.of[l])
 		}
-		tokens += end.tokens - begin.tokens
+		tokens += n
 		c.examples[to] = example{len(c.rows), len(c.labels), tokens}
 	}
-
-	d.row = make([]uint32, d.words.len())
-	for w, f := range b.wordFeature {
-		d.row[w] = row[f]
-	}
-	d.grams.all(func(_ uint32, f *uint32) { *f = row[*f] })
 	return d, c, names, counts
+}
+
+// common returns the features that more than one of hotShare texts has, the
+// commonest first, as a sample of the texts shows.
+func (b *builder) common(order []int) []uint32 {
+	sample := order[:min(len(order), 8192)]
+	count := map[uint32]int{}
+	for _, i := range sample {
+		rows, _, _ := b.text(i)
+		for _, f := range rows {
+			count[f]++
+		}
+	}
+	var hot []uint32
+	for f, n := range count {
+		if n > len(sample)/hotShare && b.row(f) != nil {
+			hot = append(hot, f)
+		}
+	}
+	slices.SortFunc(hot, func(x, y uint32) int { return cmp.Or(count[y]-count[x], cmp.Compare(x, y)) })
+	return hot[:min(len(hot), maxHot)]
 }
 
 // ranking is labels in the order of their frequency, and the place of each.
