@@ -36,6 +36,8 @@ type output interface {
 	size() int
 	row(i int, dst []float32)
 	setRow(i int, src []float32)
+	// probability is that of one label for h: [width(dim)].
+	probability(h []float32, label int) float64
 	// top is the k likeliest labels for h: [width(dim)], best first.
 	top(h []float32, k int) []Prediction
 }
@@ -113,12 +115,17 @@ func (s *softmax) setRow(i int, src []float32) {
 	}
 }
 
-func (s *softmax) top(h []float32, k int) []Prediction {
+func (s *softmax) top(h []float32, k int) []Prediction { return best(s.all(h), k) }
+
+func (s *softmax) probability(h []float32, label int) float64 { return float64(s.all(h)[label]) }
+
+// all is the probabilities of all labels.
+func (s *softmax) all(h []float32) []float32 {
 	dim := len(s.b.table) / s.b.width
 	z := make([]float32, s.b.width)
 	simd.VecMat(z, h[:dim], s.b.table)
 	simd.SoftmaxRow(z[:s.labels], z[:s.labels])
-	return best(z[:s.labels], k)
+	return z[:s.labels]
 }
 
 // best returns the k largest of the labels' probabilities.
@@ -202,9 +209,16 @@ func (s *treeStepper) step(g, h []float32, label uint32, rate float32) float32 {
 }
 
 func (t *treeOutput) top(h []float32, k int) []Prediction {
-	return t.tree.top(k, func(node uint32) float32 {
-		return simd.Dot(t.table[int(node)*t.width:][:t.width], h)
-	})
+	return t.tree.top(k, func(node uint32) float32 { return t.logit(h, int(node)) })
+}
+
+func (t *treeOutput) probability(h []float32, label int) float64 {
+	nodes, codes := t.path(label)
+	logp := 0.0
+	for i, n := range nodes {
+		logp -= softplus(float64(1-2*codes[i]) * float64(t.logit(h, int(n))))
+	}
+	return math.Exp(logp)
 }
 
 // Negative trains each label against a few others, drawn in proportion to a
@@ -283,10 +297,14 @@ func (s *negativeStepper) step(g, h []float32, label uint32, rate float32) float
 	return p
 }
 
+func (n *negative) probability(h []float32, label int) float64 {
+	return math.Exp(-softplus(-float64(n.logit(h, label))))
+}
+
 func (n *negative) top(h []float32, k int) []Prediction {
 	z := make([]float32, n.size())
 	for l := range z {
-		z[l] = simd.Dot(n.table[l*n.width:][:n.width], h)
+		z[l] = n.logit(h, l)
 	}
 	simd.Sigmoid(z, z)
 	return best(z, k)

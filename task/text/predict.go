@@ -54,6 +54,11 @@ func (r *Reader) Predict(text []byte, k int) []Prediction {
 	return r.output.top(r.Embed(text), k)
 }
 
+// Probability returns the probability of one label of a text.
+func (r *Reader) Probability(text []byte, label int) float64 {
+	return r.output.probability(r.Embed(text), label)
+}
+
 // Embed returns the average of the embeddings of a text's words and n-grams,
 // padded with zeros to a multiple of 16. It is valid until the next call.
 func (r *Reader) Embed(text []byte) []float32 {

@@ -29,6 +29,11 @@ func (s *shared) row(i int, dst []float32) { copy(dst, s.table[i*s.width:][:s.wi
 // setRow sets the beginning of a row.
 func (s *shared) setRow(i int, src []float32) { copy(s.table[i*s.width:][:s.width], src) }
 
+// logit is the product of a row with h: [width].
+func (s *shared) logit(h []float32, i int) float32 {
+	return simd.Dot(s.table[i*s.width:][:s.width], h)
+}
+
 // replica is one thread's view of shared rows. It works on the first rows in a
 // copy, which it reconciles when it is told to; on all others in place, at the
 // same time as the other threads. Such updates may be lost when they meet,

@@ -64,101 +64,6 @@ func topics(n, labels int, seed uint64) string {
 
 var losses = []string{"softmax", "tree", "negative"}
 
-// reference trains as the paper's formulas say, in float64, in plain loops, one
-// weight after another; labels are scored one at a time and the gradient by
-// the average is collected first.
-type reference struct {
-	dim  int
-	in   [][]float64
-	out  [][]float64
-	loss float64
-}
-
-func newReference(t *trainer) *reference {
-	r := &reference{dim: t.dim}
-	for i := range t.rows {
-		row := make([]float64, t.dim)
-		for d := range row {
-			row[d] = float64(t.input.table[i*t.input.width+d])
-		}
-		r.in = append(r.in, row)
-	}
-	for range t.output.size() {
-		r.out = append(r.out, make([]float64, t.dim))
-	}
-	return r
-}
-
-// train goes through the corpus. losses gives, for a label, pairs of a row of
-// the output layer and whether it should say yes; nil means softmax.
-func (r *reference) train(c *corpus, epochs int, rate float64, yes func(block int, label uint32) (rows []uint32, want []float64)) {
-	total := float64(epochs * c.tokens())
-	seen := 0
-	for epoch := range epochs {
-		r.loss = 0
-		var begin example
-		for i, end := range c.examples {
-			rows, label := c.rows[begin.rows:end.rows], c.labels[begin.labels]
-			eta := rate * (1 - float64(seen)/total)
-			seen += end.tokens - begin.tokens
-			begin = end
-			h, g := make([]float64, r.dim), make([]float64, r.dim)
-			for _, x := range rows {
-				for d := range h {
-					h[d] += r.in[x][d] / float64(len(rows))
-				}
-			}
-			dot := func(o int) (z float64) {
-				for d := range h {
-					z += h[d] * r.out[o][d]
-				}
-				return z
-			}
-			update := func(o int, e float64) { // e = ∂loss/∂z
-				for d := range h {
-					g[d] -= eta * e * r.out[o][d]
-					r.out[o][d] -= eta * e * h[d]
-				}
-			}
-			if yes == nil {
-				p := make([]float64, len(r.out))
-				sum := 0.0
-				for o := range p {
-					p[o] = math.Exp(dot(o))
-					sum += p[o]
-				}
-				for o := range p {
-					p[o] /= sum
-				}
-				r.loss -= math.Log(p[label])
-				for o := range p {
-					e := p[o]
-					if o == int(label) {
-						e--
-					}
-					update(o, e)
-				}
-			} else {
-				o, want := yes(epoch*len(c.examples)+i, label)
-				z := make([]float64, len(o))
-				for j := range o {
-					z[j] = 1 / (1 + math.Exp(-dot(int(o[j]))))
-					r.loss -= math.Log(1 - math.Abs(want[j]-z[j]))
-				}
-				for j := range o {
-					update(int(o[j]), z[j]-want[j])
-				}
-			}
-			for _, x := range rows {
-				for d := range h {
-					r.in[x][d] += g[d] / float64(len(rows))
-				}
-			}
-		}
-	}
-	r.loss /= float64(len(c.examples))
-}
-
 // TestReference holds one thread's training against the reference, on every
 // level of instructions.
 func TestReference(t *testing.T) {
@@ -170,116 +75,18 @@ func TestReference(t *testing.T) {
 			for _, dim := range []int{1, 10, 37} {
 				t.Run(fmt.Sprint(l, "/", loss, "/", dim), func(t *testing.T) {
 					s := settings(t, "data="+data, "loss="+loss, fmt.Sprint("model.dim=", dim), "threads=1", "data.fraction=0", "epochs=3", "lr=3", "model.buckets=100")
-					checkReference(t, s)
+					difference, moved, err := Difference(s)
+					if err != nil || !(difference <= 1e-5) {
+						t.Errorf("largest difference %g, %v", difference, err)
+					}
+					if moved < 0.1 {
+						t.Errorf("hardly trained: no weight is above %g", moved)
+					}
+
 				})
 			}
 		}
 	}
-}
-
-func checkReference(t *testing.T, s *Settings) {
-	b := newBuilder(s.Model)
-	if err := read(s.Data, &s.DataOptions, everything, func(x *sample) error { b.add(x.labels, x.text); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	d, c, _, counts := b.finish(uint64(s.Seed))
-	tr := newTrainer(s, d, c, counts, new(memory.Arena))
-	ref := newReference(tr)
-	var yes func(int, uint32) ([]uint32, []float64)
-	switch o := tr.output.(type) {
-	case *treeOutput:
-		yes = func(_ int, label uint32) ([]uint32, []float64) { return naivePath(counts, int(label)) }
-	case *negative:
-		// The draws are those of the stepper: what is tested is what is done
-		// with them. TestNegativesAreDrawn tests the draws.
-		blocks := (len(c.examples) + stale - 1) / stale
-		if blocks != 1 {
-			t.Fatal("the reference seeds once an epoch")
-		}
-		random := rand.NewPCG(0, 0)
-		yes = func(step int, label uint32) ([]uint32, []float64) {
-			if step%len(c.examples) == 0 {
-				random.Seed(uint64(s.Seed)<<40+uint64(step/len(c.examples)), blockStream)
-			}
-			rows, want := []uint32{label}, []float64{1}
-			for range o.samples {
-				if other := o.draw[random.Uint64()%uint64(len(o.draw))]; other != label {
-					rows, want = append(rows, other), append(want, 0)
-				}
-			}
-			// A label that was drawn twice is scored twice before it is updated.
-			return rows, want
-		}
-	}
-	tokens, loss := tr.train(context.Background(), nil)
-	if tokens != 3*c.tokens() {
-		t.Errorf("%d tokens seen, want %d", tokens, 3*c.tokens())
-	}
-	ref.train(c, s.Epochs, s.Rate, yes)
-	if math.Abs(loss-ref.loss) > 1e-5*ref.loss {
-		t.Errorf("loss %g, want %g", loss, ref.loss)
-	}
-	row := make([]float32, s.Model.Dim)
-	compare := func(what string, want [][]float64, get func(i int)) {
-		moved := 0.0
-		for i := range want {
-			get(i)
-			for j, v := range want[i] {
-				moved = max(moved, math.Abs(v))
-				if math.Abs(float64(row[j])-v) > 1e-5 {
-					t.Fatalf("%s, row %d: element %d is %g, want %g", what, i, j, row[j], v)
-				}
-			}
-		}
-		if moved < 0.1 {
-			t.Errorf("%s: hardly trained", what)
-		}
-	}
-	compare("embeddings", ref.in, func(i int) { copy(row, tr.input.table[i*tr.input.width:]) })
-	compare("output", ref.out, func(i int) { tr.output.row(i, row) })
-}
-
-// naivePath is the path to a label in the Huffman tree, built by merging the
-// two rarest of a list again and again. Node numbers count down from the last.
-func naivePath(counts []int, label int) (nodes []uint32, codes []float64) {
-	type tree struct{ count, order, number, label int }
-	var all []tree
-	for l, c := range counts {
-		all = append(all, tree{c, -l, -1, l}) // of equals, labels first, the last label before the others
-	}
-	holds := map[int]map[int]float64{} // inner node → labels under it → side
-	members := func(x tree) []int {
-		if x.number < 0 {
-			return []int{x.label}
-		}
-		var m []int
-		for l := range holds[x.number] {
-			m = append(m, l)
-		}
-		return m
-	}
-	for number := len(counts) - 2; number >= 0; number-- {
-		slices.SortStableFunc(all, func(a, b tree) int {
-			if a.count != b.count {
-				return a.count - b.count
-			}
-			return a.order - b.order
-		})
-		under := map[int]float64{}
-		for side, x := range all[:2] {
-			for _, l := range members(x) {
-				under[l] = float64(side)
-			}
-		}
-		holds[number] = under
-		all = append(all[2:], tree{all[0].count + all[1].count, len(counts) - number, number, -1})
-	}
-	for number := range len(counts) - 1 {
-		if side, ok := holds[number][label]; ok {
-			nodes, codes = append(nodes, uint32(number)), append(codes, side)
-		}
-	}
-	return nodes, codes
 }
 
 func TestTree(t *testing.T) {
@@ -428,6 +235,12 @@ func TestTrainSaveOpen(t *testing.T) {
 					return a.Label == b.Label && math.Abs(a.Probability-b.Probability) < 1e-6
 				}) {
 					t.Errorf("read back: %v, want %v", got, want)
+				}
+				r := m.Reader()
+				for _, p := range m.Predict(text, 12) {
+					if q := r.Probability(text, p.Label); math.Abs(p.Probability-q) > 1e-6 {
+						t.Errorf("label %d has probability %g, or %g", p.Label, p.Probability, q)
+					}
 				}
 				small := t.TempDir()
 				if err := m.Export(small, Export{Int8: true, Keep: m.Rows() / 2}); err != nil {
