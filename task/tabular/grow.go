@@ -204,7 +204,6 @@ type series struct {
 	bin   int // after which the first candidate divides
 	index int // of the column
 	shift int // of its splits; -1: as the larger side
-	first int // the first bin that has part in the division
 }
 
 func (g *grower) buffer() *scanBuffer {
@@ -250,16 +249,16 @@ func (g *grower) scan(b *block, h []float32) candidate {
 			continue
 		}
 		if missing {
-			n = s.numbers(n, series{index: j, bin: 0, shift: 0, first: 0}, hist, g.lanes, bins.bins)
-			n = s.numbers(n, series{index: j, bin: 1, shift: 1, first: 1}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 0, shift: 0}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 1, shift: 1}, hist, g.lanes, bins.bins)
 		} else {
-			n = s.numbers(n, series{index: j, bin: 1, shift: -1, first: 1}, hist, g.lanes, bins.bins)
+			n = s.numbers(n, series{index: j, bin: 1, shift: -1}, hist, g.lanes, bins.bins)
 		}
 	}
 	c := candidate{undivided: simd.Dot(total[1:], total[1:]) / total[0]}
 	var at int
 	if c.score, at = simd.TreeBest(s.count[:n], s.left, s.right, total[0], g.least); at >= 0 {
-		c.split = s.decode(b, h, g.lanes, at)
+		c.split = g.decode(s, b, h, at)
 	}
 	return c
 }
@@ -283,7 +282,7 @@ func (s *scanBuffer) categories(n, index int, hist []float32, lanes, own int) in
 		if hist[bin*lanes] == 0 {
 			continue
 		}
-		s.series = append(s.series, series{at: n, bin: bin, index: index, shift: bin, first: bin})
+		s.series = append(s.series, series{at: n, bin: bin, index: index, shift: bin})
 		simd.TreeScan(s.count[n:n+1], s.left[n:], s.right[n:], hist[bin*lanes:], lanes, s.total, s.scratch)
 		n++
 	}
@@ -291,15 +290,16 @@ func (s *scanBuffer) categories(n, index int, hist []float32, lanes, own int) in
 }
 
 // decode tells which split the candidate at a place is.
-func (s *scanBuffer) decode(b *block, h []float32, lanes, at int) split {
+func (g *grower) decode(s *scanBuffer, b *block, h []float32, at int) split {
 	i := len(s.series) - 1
 	for s.series[i].at > at {
 		i--
 	}
 	r := s.series[i]
+	column := b.columns[r.index]
 	bin := r.bin + at - r.at
-	for bin > r.first && h[(int(b.first[r.index])+bin)*lanes] == 0 {
-		bin-- // an empty bin divides as the one before does
+	if bins := &g.columns[column]; !bins.isCodes {
+		bin = middle(h[int(b.first[r.index])*g.lanes:][:bins.bins*g.lanes], g.lanes, bin)
 	}
 	if r.shift < 0 { // nothing is missing here: if it is some day, it goes with the many
 		r.shift = 0
@@ -307,7 +307,24 @@ func (s *scanBuffer) decode(b *block, h []float32, lanes, at int) split {
 			r.shift = 1
 		}
 	}
-	return split{b.columns[r.index], uint8(r.shift), uint8(bin - r.shift)}
+	return split{column, uint8(r.shift), uint8(bin - r.shift)}
+}
+
+// middle returns the bin after which to divide a column of numbers, where it
+// could be after the given one. Dividing after an empty bin is the same as
+// before it; in the middle of such a gap both sides keep their distance.
+func middle(hist []float32, lanes, bin int) int {
+	low, high := bin, bin+1
+	for low > missingBin && hist[low*lanes] == 0 {
+		low--
+	}
+	for high < len(hist)/lanes-1 && hist[high*lanes] == 0 {
+		high++
+	}
+	if low == missingBin {
+		return low // what is missing against all numbers
+	}
+	return (low + high - 1) / 2
 }
 
 // partitionGrain is how many rows make a piece of a partition.

@@ -84,7 +84,7 @@ func cgb(r *experiment.Run) error {
 	fewer := max(1, int(math.Round(100*perRound)))
 	b.outcome(fmt.Sprintf("debpkg sections (K=%d), accuracy at equal fit time", sections.Outputs()), sections, fewer, 100, 0)
 	r.Note("At equal fit time on debpkg the baseline has %d rounds of %d trees, condensed boosting 100 of one, as their measured times for a round say.", fewer, sections.Outputs())
-	r.Note("Outcomes are the means over the folds (five, one when quick) of each seed; booster.lambda is chosen for each arm and table, among %v, on a part of the training rows of the first fold.", shrinkages)
+	r.Note("Outcomes are the means over the folds (five; one when quick, but for wine) of each seed; booster.lambda is chosen for each arm and table, among %v, by the loss on a part of the training rows of the first fold.", shrinkages)
 	return b.err
 }
 
@@ -154,7 +154,7 @@ func (b *bench) outcome(name string, d *tabular.Data, baseRounds, ourRounds int,
 		scores []float64
 	}{{name: "gbdt", rounds: baseRounds}, {name: "cgb", rounds: ourRounds}}
 	folds := 5
-	if b.Quick {
+	if few := 500; b.Quick && d.Inputs.Rows > few {
 		folds = 1
 	}
 	for i := range arms {
@@ -163,7 +163,7 @@ func (b *bench) outcome(name string, d *tabular.Data, baseRounds, ourRounds int,
 		rest, _ := tables.Fold(d, 0, 5, b.Seeds[0])
 		train, held := tables.Fold(rest, 0, 4, b.Seeds[0])
 		if a.lambda, b.err = b.Tune(a.name+", lambda on "+name, shrinkages, func(l float64) (float64, error) {
-			return -b.score(b.fit(a.name, train, a.rounds, l), held), b.err
+			return b.loss(b.fit(a.name, train, a.rounds, l), held), b.err
 		}); b.err != nil {
 			return
 		}
@@ -181,14 +181,26 @@ func (b *bench) outcome(name string, d *tabular.Data, baseRounds, ourRounds int,
 	}
 }
 
+// evaluate measures a model that fit made.
+func (b *bench) evaluate(m *tabular.Model, d *tabular.Data) (e tabular.Metrics) {
+	if b.err == nil {
+		e, b.err = m.Evaluate(d)
+	}
+	return e
+}
+
+// loss is the cross-entropy, or the root of the mean squared error.
+func (b *bench) loss(m *tabular.Model, d *tabular.Data) float64 {
+	e := b.evaluate(m, d)
+	if d.Kind == tabular.Regression {
+		return e.RMSE
+	}
+	return e.LogLoss
+}
+
+// score is the accuracy in percent, or R².
 func (b *bench) score(m *tabular.Model, d *tabular.Data) float64 {
-	if b.err != nil {
-		return 0
-	}
-	e, err := m.Evaluate(d)
-	if err != nil {
-		b.err = err
-	}
+	e := b.evaluate(m, d)
 	if d.Kind == tabular.Regression {
 		return e.R2
 	}
