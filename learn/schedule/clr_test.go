@@ -154,9 +154,19 @@ func TestFindBoundsNotSeen(t *testing.T) {
 			t.Errorf("%s: %+v", name, b)
 		}
 	}
-	b, err := schedule.FindBounds(curve(40, func(k int) float64 { return climbing(k) - max(0, 0.2*float64(k-30)) }))
-	if err != nil || b.Lo != b.Hi/4 || b.LoConfidence != 0 {
-		t.Errorf("a climb from the first point on: %+v, %v", b, err)
+	for _, c := range []struct {
+		name string
+		f    func(k int) float64
+		lo   float64
+		sure bool
+	}{
+		{"a climb from the first point on", climbing, 1, true},
+		{"good from the first point on", func(int) float64 { return 1 }, 31. / 4, false},
+	} {
+		b, err := schedule.FindBounds(curve(40, func(k int) float64 { return c.f(k) - max(0, 0.2*float64(k-30)) }))
+		if err != nil || math.Abs(b.Lo-c.lo) > 1 || b.LoConfidence > 0 != c.sure || math.Abs(b.Hi-31) > 1 {
+			t.Errorf("%s: %+v, %v", c.name, b, err)
+		}
 	}
 }
 

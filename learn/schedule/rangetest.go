@@ -31,19 +31,19 @@ type Bounds struct {
 	LoConfidence, HiConfidence float64
 }
 
-// loShare is Hi/Lo where the test does not show Lo, as when the score climbs
-// from the first point on.
+// loShare is Hi/Lo where the test shows no climb.
 const loShare = 4
 
 // FindBounds reads the bounds off a range test, as Smith (WACV 2017, section
-// 3.3) does by eye: Lo is where the score begins to climb, Hi where it turns
-// ragged or falls.
+// 3.3) does by eye: Lo is where the score begins to climb, the lowest rate
+// tested if it climbs from there on; Hi is where it turns ragged or falls. A
+// score that is as good at the lowest rates as anywhere shows no Lo: then it is
+// a quarter of Hi.
 //
 // The smoothed curve tells where to look; the points themselves are then cut in
 // two at each place that comes into question, and the likelihoods of all the
 // cuts give the best of them and the confidence. It is an error if the score
-// does not climb, and if it neither falls nor turns ragged: the test must then
-// go higher.
+// neither falls nor turns ragged: the test must then go higher.
 func FindBounds(c Curve) (Bounds, error) {
 	const least = 12
 	if len(c.Rates) < least || len(c.Scores) != len(c.Rates) {
@@ -56,13 +56,14 @@ func FindBounds(c Curve) (Bounds, error) {
 	smooth := smoothed(y)
 	noise := noiseOf(y)
 	first, top := smooth[0], slices.Max(smooth)
-	if top-first <= 4*noise {
-		return Bounds{}, fmt.Errorf("the score does not climb: from %.4g to %.4g at best, with noise of %.2g; test more steps, or other rates", first, top, noise)
-	}
+	climbs := top-first > 4*noise
 	reaches := func(share float64) int {
 		return slices.IndexFunc(smooth, func(s float64) bool { return s >= first+share*(top-first) })
 	}
-	begin := reaches(0.8)
+	begin := 0
+	if climbs {
+		begin = reaches(0.8)
+	}
 	hi, sure, ok := turn(y, begin, noise)
 	// The clearest turn may be the last of several: look before it for another.
 	for end, s, more := hi, sure, ok; more; {
@@ -72,11 +73,10 @@ func FindBounds(c Curve) (Bounds, error) {
 	if !ok {
 		return Bounds{}, fmt.Errorf("the score neither falls nor turns ragged up to the rate %.4g; test higher rates", c.Rates[len(c.Rates)-1])
 	}
-	b := Bounds{Hi: c.Rates[hi], HiConfidence: sure}
-	lo, sure := foot(y, reaches(0.5))
-	b.Lo, b.LoConfidence = c.Rates[lo], sure
-	if lo == 0 {
-		b.Lo, b.LoConfidence = b.Hi/loShare, 0
+	b := Bounds{Hi: c.Rates[hi], HiConfidence: sure, Lo: c.Rates[hi] / loShare}
+	if climbs {
+		lo, sure := foot(y, reaches(0.5))
+		b.Lo, b.LoConfidence = c.Rates[lo], sure
 	}
 	return b, nil
 }

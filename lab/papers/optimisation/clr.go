@@ -8,6 +8,7 @@ import (
 	"hasten/engine/rng"
 	"hasten/lab/card"
 	"hasten/lab/experiment"
+	"hasten/lab/result"
 	"hasten/learn/loop"
 	"hasten/learn/schedule"
 )
@@ -75,11 +76,11 @@ func clr(r *experiment.Run) error {
 	if err := clrOnFashion(r, f, "mlp", epochs, testEpochs, r.Seeds, nil); err != nil || r.Quick {
 		return err
 	}
-	small, err := openFashion(4_000)
+	small, err := openFashion(3_000)
 	if err != nil {
 		return err
 	}
-	return clrOnFashion(r, small, "conv", epochs, 4, r.Seeds[:1], []string{"model=conv", "model.width=8"})
+	return clrOnFashion(r, small, "conv", 14, 4, r.Seeds[:1], []string{"model=conv", "model.width=8", "batch=32"})
 }
 
 // clrTable draws three cycles quarter by quarter, for half-cycles of even and
@@ -209,6 +210,9 @@ func clrOnFashion(r *experiment.Run, f *fashion, name string, epochs, testEpochs
 		r.Outcome(what+at, "", fixedAt, cyclicAt, experiment.RatioAtMost(0.7))
 	} else {
 		r.Print(what+at, "", fixedAt, cyclicAt)
+	}
+	if result.Median(halved) > result.Median(cyclic) {
+		r.Note("%s: half the bounds do better than those the range test found. A net bears a rate for the few steps of the test that harms it over a whole cycle; the test's upper bound is rather the edge of divergence here.", name)
 	}
 	r.Print("test accuracy, best fixed rate and three cycles"+at, "%", fixed, cyclic)
 	r.Print("test accuracy after three cycles, bounds halved"+at, "%", cyclic, halved)
