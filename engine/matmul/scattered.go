@@ -175,6 +175,13 @@ func (j *scattered) multiply(g, lo, hi, c0, c1 int, sum bool) {
 	cols := j.gemm.Cols
 	panels := par.Pieces(c1-c0, cols)
 	b := j.layOut(g, c0, c1)
+	if j.Format == F32 && simd.HasGather() && (j.A.Index != nil || j.C.Index != nil) {
+		for r := lo; r < hi; r += simd.GatherTile {
+			j.tiles(r, min(simd.GatherTile, hi-r), c0, c1, &b, sum)
+		}
+		memory.Default.Free(memory.Workspace, b.slab.units)
+		return
+	}
 	rsa := (j.units()+15)&^15 | 16 // an odd number of cache lines
 	direct := j.A.Index == nil && j.Format == F32 && j.A.LD%badStride != 0
 	var laid, tile []float32
@@ -214,6 +221,34 @@ func (j *scattered) multiply(g, lo, hi, c0, c1 int, sum bool) {
 	}
 	if tile != nil {
 		memory.Default.Free(memory.Workspace, tile)
+	}
+}
+
+// tiles computes rows r … r+n-1 by kernels that find rows of A and of C by their
+// indices: nothing but the lists of indices is padded to whole tiles.
+func (j *scattered) tiles(r, n, c0, c1 int, b *blocked, sum bool) {
+	var ai, ci [simd.GatherTile]int32
+	var w [simd.GatherTile]float32
+	for i := range ai {
+		row := r + min(i, n-1)
+		ai[i], ci[i], w[i] = int32(row), int32(row), 1
+		if j.A.Index != nil {
+			ai[i] = j.A.Index[row]
+		}
+		if j.C.Index != nil {
+			ci[i] = j.C.Index[row]
+		}
+		if j.Weights != nil {
+			w[i] = j.Weights[j.Weight[row]]
+		}
+	}
+	cols := j.gemm.Cols
+	for p := 0; p*cols < c1-c0; p++ {
+		for k := range j.blocks.count {
+			from, to := j.blocks.bounds(k)
+			simd.GatherRows(n, min(cols, c1-c0-p*cols), to-from, j.A.Data[from:], &ai, j.A.LD,
+				b.slab.panel(&j.blocks, k, p, cols), j.C.Data[c0+p*cols:], &ci, j.C.LD, &w, sum || k > 0)
+		}
 	}
 }
 
@@ -284,13 +319,14 @@ type ScatteredGrad struct {
 }
 
 const (
-	gradSide = 256 // rows and columns of C in a task
+	gradSide = 264 // rows and columns of C in a task, about: whole tiles
 	gradDeep = 256 // rows of A and B at a time
 )
 
 type scatteredGrad struct {
 	ScatteredGrad
 	gemm               *simd.Gemm
+	high, wide         int // rows and columns of a task
 	rowTasks, colTasks int
 }
 
@@ -302,13 +338,21 @@ func GradScattered(s ScatteredGrad) {
 	if groups < 1 || len(s.C) < groups*s.M*s.N {
 		panic(fmt.Sprintf("matmul: scattered: gradients of %d groups of [%d,%d] in %d elements", groups, s.M, s.N, len(s.C)))
 	}
-	j := scatteredGrad{s, kernels(s.Format), par.Pieces(s.M, gradSide), par.Pieces(s.N, gradSide)}
+	j := scatteredGrad{ScatteredGrad: s, gemm: kernels(s.Format)}
+	j.high, j.wide = side(s.M, j.gemm.Rows), side(s.N, j.gemm.Cols)
+	j.rowTasks, j.colTasks = par.Pieces(s.M, j.high), par.Pieces(s.N, j.wide)
 	gradLoop.Run(groups*j.rowTasks*j.colTasks, j, func(j *scatteredGrad, i int) {
-		m0, m1 := par.Bounds(i%j.rowTasks, gradSide, j.M)
+		m0, m1 := par.Bounds(i%j.rowTasks, j.high, j.M)
 		i /= j.rowTasks
-		n0, n1 := par.Bounds(i%j.colTasks, gradSide, j.N)
+		n0, n1 := par.Bounds(i%j.colTasks, j.wide, j.N)
 		j.sum(i/j.colTasks, m0, m1, n0, n1)
 	})
+}
+
+// side is the size of equal parts of n of at most about gradSide, in whole tiles.
+func side(n, tile int) int {
+	parts := max(1, par.Pieces(n, gradSide))
+	return max(1, par.Pieces(par.Pieces(n, parts), tile)) * tile
 }
 
 // sum computes rows m0 … m1-1 and columns n0 … n1-1 of the matrix of group g.
@@ -325,32 +369,50 @@ func (j *scatteredGrad) sum(g, m0, m1, n0, n1 int) {
 	}
 	cols, per := j.gemm.Cols, j.gemm.Per
 	csa, ldb := (m1-m0+15)&^15|16, ((n1-n0+cols-1)/cols*cols+15)&^15|16
+	found := j.Format == F32 && j.A.Index != nil && simd.HasGather() && m1-m0 >= simd.GatherTile
 	direct := j.A.Index == nil && j.Weights == nil && j.Format == F32 && j.A.LD%badStride != 0
+	weightsA, weightsB := j.Weights, []float32(nil)
+	if found {
+		weightsA, weightsB = nil, j.Weights
+	}
 	var laid []float32
-	if !direct {
+	if !direct && !found {
 		laid = memory.Default.Dirty(memory.Workspace, par.Pieces(gradDeep, per)*csa)
 	}
 	b := memory.Default.Dirty(memory.Workspace, par.Pieces(gradDeep, per)*ldb)
 	for r := lo; r < hi; r += gradDeep {
 		n := min(gradDeep, hi-r)
+		add := r > lo || j.Add
+		j.lay(&j.B, r, n, n0, n1, weightsB, b, ldb)
+		if found {
+			j.tiles(r, n, m0, m1, n0, n1, b, ldb, c, add)
+			continue
+		}
 		a, step := laid, csa
 		if direct {
 			a, step = j.A.at(r)[m0:], j.A.LD
 		} else {
-			j.lay(&j.A, r, n, m0, m1, j.Weights, laid, csa)
-		}
-		j.lay(&j.B, r, n, n0, n1, nil, b, ldb)
-		beta := float32(1)
-		if r == lo && !j.Add {
-			beta = 0
+			j.lay(&j.A, r, n, m0, m1, weightsA, laid, csa)
 		}
 		for p := n0; p < n1; p += cols {
-			j.gemm.Tile(m1-m0, min(cols, n1-p), par.Pieces(n, per), a, 1, step, b[p-n0:], ldb, c[m0*j.N+p:], j.N, 1, beta)
+			j.gemm.Tile(m1-m0, min(cols, n1-p), par.Pieces(n, per), a, 1, step, b[p-n0:], ldb, c[m0*j.N+p:], j.N, 1, keep(!add))
 		}
 	}
 	memory.Default.Free(memory.Workspace, b)
 	if laid != nil {
 		memory.Default.Free(memory.Workspace, laid)
+	}
+}
+
+// tiles adds the products of rows r … r+n-1 by a kernel that finds rows of A by
+// their indices. The last tile reaches back over rows that are done.
+func (j *scatteredGrad) tiles(r, n, m0, m1, n0, n1 int, b []float32, ldb int, c []float32, add bool) {
+	cols := j.gemm.Cols
+	for m := m0; m < m1; m += simd.GatherTile {
+		from := min(m, m1-simd.GatherTile)
+		for p := n0; p < n1; p += cols {
+			simd.GatherOuter(m-from, min(cols, n1-p), j.A.Data[from:], j.A.Index[r:r+n], j.A.LD, b[p-n0:], ldb, c[from*j.N+p:], j.N, add)
+		}
 	}
 }
 
