@@ -125,7 +125,7 @@ func Fold(d *tabular.Data, fold, folds int, seed uint64) (train, test *tabular.D
 // Of the packages' sections, those count that have enough packages to learn
 // from; of the words, the commonest.
 const (
-	leastPackages = 100
+	leastPackages = 20
 	commonWords   = 120
 )
 

@@ -72,7 +72,7 @@ func cgb(r *experiment.Run) error {
 	}
 	b := &bench{Run: r}
 	b.speed("digits (K=10)", digits, 100, 4)
-	perRound := b.speed(fmt.Sprintf("debpkg sections (K=%d)", sections.Outputs()), sections, map[bool]int{true: 5, false: 20}[r.Quick], 10)
+	perRound := b.speed(fmt.Sprintf("debpkg sections (K=%d)", sections.Outputs()), sections, map[bool]int{true: 5, false: 40}[r.Quick], 10)
 	if b.err != nil {
 		return b.err
 	}
@@ -84,7 +84,7 @@ func cgb(r *experiment.Run) error {
 	fewer := max(1, int(math.Round(100*perRound)))
 	b.outcome(fmt.Sprintf("debpkg sections (K=%d), accuracy at equal fit time", sections.Outputs()), sections, fewer, 100, 0)
 	r.Note("At equal fit time on debpkg the baseline has %d rounds of %d trees, condensed boosting 100 of one, as their measured times for a round say.", fewer, sections.Outputs())
-	r.Note("Outcomes are the means over the folds (five; one when quick, but for wine) of each seed; booster.lambda is chosen for each arm and table, among %v, by the loss on a part of the training rows of the first fold.", shrinkages)
+	r.Note("Outcomes are the means over the folds (five; one when quick, but for wine) of each seed; booster.lambda is chosen for each arm and table, among %v, by the loss in four folds of the training rows of the first fold.", shrinkages)
 	return b.err
 }
 
@@ -153,17 +153,20 @@ func (b *bench) outcome(name string, d *tabular.Data, baseRounds, ourRounds int,
 		lambda float64
 		scores []float64
 	}{{name: "gbdt", rounds: baseRounds}, {name: "cgb", rounds: ourRounds}}
-	folds := 5
+	folds, inner := 5, 4
 	if few := 500; b.Quick && d.Inputs.Rows > few {
-		folds = 1
+		folds, inner = 1, 1
 	}
 	for i := range arms {
 		a := &arms[i]
 		b.Progress("%s: %s", name, a.name)
 		rest, _ := tables.Fold(d, 0, 5, b.Seeds[0])
-		train, held := tables.Fold(rest, 0, 4, b.Seeds[0])
-		if a.lambda, b.err = b.Tune(a.name+", lambda on "+name, shrinkages, func(l float64) (float64, error) {
-			return b.loss(b.fit(a.name, train, a.rounds, l), held), b.err
+		if a.lambda, b.err = b.Tune(a.name+", lambda on "+name, shrinkages, func(l float64) (loss float64, err error) {
+			for f := range inner {
+				train, held := tables.Fold(rest, f, 4, b.Seeds[0])
+				loss += b.loss(b.fit(a.name, train, a.rounds, l), held) / float64(inner)
+			}
+			return loss, b.err
 		}); b.err != nil {
 			return
 		}
