@@ -313,7 +313,7 @@ func jetfirePeak(r *experiment.Run) error {
 
 // jetfireOutcome trains LM-S: 0.9 million weights on 0.4 million tokens.
 func jetfireOutcome(r *experiment.Run) error {
-	grid := []float64{1e-3, 3e-3, 6e-3}
+	grid := []float64{5e-4, 1e-3, 2e-3}
 	if r.Quick {
 		grid = grid[1:2]
 	}
@@ -371,7 +371,7 @@ const tuningSeed = 1000
 // smallLM trains LM-S with a policy (nil: f32) and returns the last validation
 // loss. Runs for tuning leave no curve.
 func smallLM(r *experiment.Run, arm string, p precision.Policy, seed uint64, lr float64) (float64, error) {
-	steps, evaluations := 200, 10
+	steps, evaluations := 400, 10
 	if r.Quick {
 		steps, evaluations = 12, 2
 	}
@@ -380,7 +380,7 @@ func smallLM(r *experiment.Run, arm string, p precision.Policy, seed uint64, lr 
 		return 0, err
 	}
 	if err := text.Set("model=gpt2", "model.layers=4", "model.heads=4", "model.dim=128", "model.ctx=128", "tokenizer=bpe:1024", "precision=f32",
-		"time=0s", "batch=16", fmt.Sprint("steps=", steps), fmt.Sprint("evaluate.every=", steps/evaluations), "evaluate.windows=64",
+		"time=0s", "batch=8", fmt.Sprint("steps=", steps), fmt.Sprint("evaluate.every=", steps/evaluations), "evaluate.windows=64",
 		fmt.Sprint("optim.lr=", lr), fmt.Sprint("seed=", seed)); err != nil {
 		return 0, err
 	}
