@@ -86,7 +86,8 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		trainCommand(), sampleCommand(), evalCommand(), exportCommand(),
-		dataCommand(), partsCommand(), benchCommand(), doctorCommand(), papersCommand(), reproduceCommand(), compareCommand(), versionCommand(),
+		tabularCommand(), dataCommand(), partsCommand(), benchCommand(), doctorCommand(),
+		papersCommand(), reproduceCommand(), compareCommand(), serveCommand(), versionCommand(),
 	)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	wrapArgs(root)
