@@ -155,7 +155,7 @@ func newFit(d *Data, c *Boosting, lanes int, o FitOptions) *fit {
 	}
 	f.losses = make([]float64, par.Pieces(n, rowGrain))
 	f.norms = make([]float32, n)
-	f.rows, f.leafOf = make([]int32, n), make([]int32, n)
+	f.rows, f.leafOf = make([]int32, 0, n), make([]int32, n)
 	f.grower = newGrower(f.arena, b, lanes, c.Depth, c.LeastRows)
 	return f
 }
@@ -247,6 +247,9 @@ func mean(sums []float64, n int) float64 {
 
 // sample draws the rows of a round.
 func (f *fit) sample(round int, share float64) {
+	if share == 1 && len(f.rows) > 0 {
+		return // all, as before
+	}
 	f.rows, f.unseen = f.rows[:0], f.unseen[:0]
 	s := rng.New(f.seed, uint64(round))
 	limit := uint64(math.Ldexp(share, 32))

@@ -92,7 +92,7 @@ type both struct {
 
 func (b both) Close() error { return errors.Join(b.ReadCloser.Close(), b.file.Close()) }
 
-// Missing tells whether a cell counts as missing.
+// missing tells whether a cell counts as missing.
 func missing(cell string) bool {
 	switch cell {
 	case "", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None":
