@@ -1,0 +1,172 @@
+package law
+
+import (
+	"math"
+	"testing"
+
+	"hasten/engine/grad"
+	"hasten/engine/memory"
+	"hasten/engine/rng"
+	"hasten/engine/tensor"
+)
+
+func within(t *testing.T, what string, got, want, share float64) {
+	t.Helper()
+	if !(math.Abs(got/want-1) <= share) {
+		t.Errorf("%s: %v, want %v within %v%%", what, got, want, 100*share)
+	}
+}
+
+func TestFitPowerRecoversWhatWasPlanted(t *testing.T) {
+	s := rng.New(1, 1)
+	var x, loss []float64
+	for n := 1e4; n < 1e7; n *= 2 {
+		x, loss = append(x, n), append(loss, PaperN.Loss(n)*(1+0.001*s.Normal()))
+	}
+	p, err := FitPower(x, loss)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "αN", p.Alpha, PaperN.Alpha, 0.02)
+}
+
+func TestFitSizeStepsRecoversWhatWasPlanted(t *testing.T) {
+	for _, planted := range []SizeSteps{{6.5e13, 0.077, 2.1e3, 0.76}, {1e9, 0.15, 30, 0.5}, {1e8, 0.25, 500, 0.9}} {
+		s := rng.New(1, 2)
+		var points []Point
+		for _, n := range []float64{2e4, 5e4, 1e5, 2e5, 4e5} {
+			for steps := 50.0; steps <= 3200; steps *= 2 {
+				points = append(points, Point{N: n, S: steps, Loss: planted.Loss(n, steps) * (1 + 0.0005*s.Normal())})
+			}
+		}
+		l, err := FitSizeSteps(points)
+		if err != nil {
+			t.Fatal(err)
+		}
+		within(t, "αN", l.AlphaN, planted.AlphaN, 0.02)
+		within(t, "αS", l.AlphaS, planted.AlphaS, 0.02)
+		within(t, "a prediction", l.Loss(1.6e6, 800), planted.Loss(1.6e6, 800), 0.005)
+	}
+}
+
+func TestFitSizeDataRecoversWhatWasPlanted(t *testing.T) {
+	planted := SizeData{1e9, 0.08, 1e8, 0.11}
+	var points []Point
+	for _, n := range []float64{2e4, 1e5, 5e5, 2e6} {
+		for d := 1e5; d < 1e10; d *= 4 {
+			points = append(points, Point{N: n, D: d, Loss: planted.Loss(n, d)})
+		}
+	}
+	l, err := FitSizeData(points)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "αN", l.AlphaN, planted.AlphaN, 0.02)
+	within(t, "αD", l.AlphaD, planted.AlphaD, 0.02)
+}
+
+// TestPaper holds the formulas against the constants that the paper derives
+// from others.
+func TestPaper(t *testing.T) {
+	alphaC, a := Exponents(PaperNS, PaperB)
+	if math.Abs(alphaC-PaperC.Alpha) > 0.005 {
+		t.Errorf("αC = %v, the paper has 0.050", alphaC)
+	}
+	if math.Abs(a.N+a.B+a.S-1) > 1e-12 {
+		t.Errorf("the shares add up to %v", a.N+a.B+a.S)
+	}
+	if math.Abs(a.N-0.73) > 0.05 || math.Abs(a.B-0.24) > 0.02 {
+		t.Errorf("N ∝ C^%v, B ∝ C^%v; the paper finds 0.73, 0.24", a.N, a.B)
+	}
+	if r := PaperND.AlphaN / PaperND.AlphaD; math.Abs(r-0.74) > 0.005 {
+		t.Errorf("D ∝ N^%v, want 0.74", r)
+	}
+	// 5e3·N^0.74 is where the loss of overfitting reaches about 2%.
+	within(t, "tokens for a million weights", PaperND.DataFor(1e6, 0.02), 5e3*math.Pow(1e6, 0.74), 0.5)
+	if !Overfits(1e6, 1e8) || Overfits(1e6, 2e8) {
+		t.Error("the rule of thumb")
+	}
+	b := PaperB.Critical(3)
+	within(t, "Smin at the critical batch", PaperB.Smin(100, b, 3), 50, 1e-12)
+	within(t, "Cmin at the critical batch", PaperB.Cmin(100, b, 3), 50, 1e-12)
+	within(t, "L(N,D) with endless data", PaperND.Loss(1e6, 1e30), math.Pow(6.4e13/1e6, 0.076), 1e-9)
+	within(t, "L(D)", PaperD.Loss(5.4e13), 1, 1e-12)
+}
+
+func TestPlan(t *testing.T) {
+	l := SizeSteps{1e9, 0.15, 100, 0.6}
+	const budget = 1e13
+	steps := func(n float64) float64 { return budget / FLOPs(n, 2048) }
+	c := Plan(l, 1e3, 1e8, steps)
+	for n := 1e3; n < 1e8; n *= 1.01 {
+		if l.Loss(n, steps(n)) < c.Loss-1e-9 {
+			t.Fatalf("%v weights do better than the planned %v", n, c.N)
+		}
+	}
+	// Theory: at the best size the losses are in the ratio αN/αS.
+	within(t, "distance from convergence", c.Overhead(), l.AlphaN/l.AlphaS, 0.01)
+}
+
+func TestFitsRefuse(t *testing.T) {
+	if _, err := FitPower([]float64{1}, []float64{1}); err == nil {
+		t.Error("one point")
+	}
+	if _, err := FitPower([]float64{1, 2}, []float64{1, 2}); err == nil {
+		t.Error("a loss that rises")
+	}
+	if _, err := FitSizeSteps(make([]Point, 4)); err == nil {
+		t.Error("too few points")
+	}
+	if _, err := FitSizeSteps(make([]Point, 9)); err == nil {
+		t.Error("points of zeros")
+	}
+}
+
+func TestBootstrap(t *testing.T) {
+	planted := SizeSteps{1e9, 0.15, 30, 0.5}
+	s := rng.New(3, 2)
+	var points []Point
+	for _, n := range []float64{2e4, 1e5, 4e5} {
+		for _, steps := range []float64{100, 300, 900} {
+			points = append(points, Point{N: n, S: steps, Loss: planted.Loss(n, steps) * (1 + 0.003*s.Normal())})
+		}
+	}
+	i, err := Bootstrap(points, 10, func(l SizeSteps) float64 { return l.Loss(2e5, 900) })
+	if err != nil || !(i.Lo <= i.Hi) || i.Hi/i.Lo > 1.2 || math.Abs(i.Lo/planted.Loss(2e5, 900)-1) > 0.05 {
+		t.Errorf("%+v, %v; planted %v", i, err, planted.Loss(2e5, 900))
+	}
+}
+
+// line is a task whose gradient is known: the loss of a batch is the mean of
+// (w·a - b)²/2 with a and b drawn anew.
+type line struct {
+	w    *grad.Param
+	s    rng.Stream
+	a, b []float32
+}
+
+func (l *line) Params() []*grad.Param { return []*grad.Param{l.w} }
+func (l *line) Next() (int, error) {
+	l.s.FillNormal(l.a, 0, 1)
+	for i := range l.b {
+		l.b[i] = l.a[i]*2 + float32(3*l.s.Normal())
+	}
+	return len(l.a), nil
+}
+func (l *line) Loss(t *grad.Tape) (*grad.Var, []float32, error) {
+	y := grad.Linear(t, t.Input(tensor.From(l.a, len(l.a), 1)), l.w.Var, nil)
+	d := grad.Sub(t, y, t.Input(tensor.From(l.b, len(l.b), 1)))
+	return grad.Scale(t, grad.Mean(t, grad.Square(t, d)), 0.5), nil, nil
+}
+
+// TestNoise has a gradient of mean -(2-w) and a variance that is known: with
+// w = 0, of a·b = 2a² + 3an, that is 4·2 + 9 = 17.
+func TestNoise(t *testing.T) {
+	a := new(memory.Arena)
+	task := &line{w: grad.NewParam(a, "w", 1, 1), s: rng.New(1, 9), a: make([]float32, 16), b: make([]float32, 16)}
+	got, err := Noise(task, grad.NewTape(a), 4000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "noise scale", got, 17.0/4, 0.1)
+}
