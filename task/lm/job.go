@@ -168,7 +168,7 @@ func (j *Job) build(arena *memory.Arena) error {
 	}
 	j.tape = grad.NewTape(arena)
 	j.Loop = &loop.Loop{
-		Task:      &Task{Model: j.Model, Head: j.Loss, Batches: j.feed},
+		Task:      &Task{Model: j.Model, Head: j.Loss, Batches: j.feed, Epoch: j.feed.epochTokens()},
 		Optimizer: j.Optimizer, Schedule: j.Schedule, Policy: j.Precision,
 		Budget:     loop.Budget{Steps: j.Steps, Time: j.Time, Target: j.Target},
 		Accumulate: j.Accumulate, Clip: j.Clip,

@@ -26,6 +26,8 @@ type sampler interface {
 // feed is the batches of a run.
 type feed interface {
 	Batches
+	// epochTokens is the number of tokens in an epoch, 0 where it varies.
+	epochTokens() int64
 	// attach lets them follow the loop.
 	attach(l *loop.Loop)
 	close()
@@ -58,7 +60,7 @@ func (o *ordered) batches(j *Job, _ *memory.Arena) (feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loaded{loader: sample.NewLoader(w, 2), batch: int64(j.Batch), epoch: w.Epoch()}, nil
+	return &loaded{loader: sample.NewLoader(w, 2), batch: int64(j.Batch), epoch: w.Epoch(), length: int64(j.Model.Ctx)}, nil
 }
 
 // loaded turns what the loader prepares into batches of the task. The samplers
@@ -70,6 +72,7 @@ type loaded struct {
 	masks  maskMaker
 
 	batch, epoch int64 // windows in each
+	length       int64 // tokens in a window
 	next         int64 // number of the next batch
 	ended        int64 // epochs whose end has been told
 }
@@ -102,8 +105,9 @@ func (l *loaded) Seek(p json.RawMessage) error {
 	return l.loader.Restore(s)
 }
 
-func (l *loaded) attach(*loop.Loop) {}
-func (l *loaded) close()            { l.loader.Close() }
+func (l *loaded) epochTokens() int64 { return l.epoch * l.length }
+func (l *loaded) attach(*loop.Loop)  {}
+func (l *loaded) close()             { l.loader.Close() }
 
 // pruned sees the windows that InfoBatch chooses.
 type pruned struct{ sample.InfoBatch }
@@ -170,4 +174,5 @@ func (c *chosen) attach(l *loop.Loop) {
 	l.On(loop.EpochStart, run.Trim(memory.Default))
 }
 
-func (c *chosen) close() {}
+func (c *chosen) epochTokens() int64 { return 0 }
+func (c *chosen) close()             {}

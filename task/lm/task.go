@@ -33,6 +33,7 @@ type Task struct {
 	Model   *net.GPT
 	Head    loss.Head // nil: loss.Auto
 	Batches Batches
+	Epoch   int64 // tokens in an epoch; 0: not known
 
 	batch   Batch
 	losses  []float32 // of each token
@@ -49,6 +50,9 @@ func (t *Task) Next() (int, error) {
 	t.batch = b
 	return len(b.Tokens), err
 }
+
+// EpochItems is the number of tokens in an epoch, 0 where it is not known.
+func (t *Task) EpochItems() int64 { return t.Epoch }
 
 // Loss is the mean cross-entropy in nats per token, plus the terms that parts of
 // the model add; the samples are sequences, of which it is the cross-entropy.
