@@ -127,6 +127,9 @@ func (z *Zero) update(s optim.Step) {
 		memory.Default.Free(memory.Workspace, g)
 	})
 	z.shareWeights()
+	if z.watch != nil && z.err == nil {
+		z.fail(z.watch(z))
+	}
 }
 
 // shareWeights collects, in stages 1 and 2, the weights that every rank has

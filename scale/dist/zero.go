@@ -43,6 +43,10 @@ type Options struct {
 	// States is the arena of this rank's model states. It should hold nothing
 	// else, so that what it tells is theirs. nil: a new one.
 	States *memory.Arena
+
+	// EachStep is called on every rank when it has taken a step, for whoever
+	// measures. It may be nil. An error ends training on all ranks.
+	EachStep func(z *Zero) error
 }
 
 // DefaultBucket is the size of a bucket, in elements: 4 MiB of bfloat16.
@@ -67,6 +71,7 @@ type Zero struct {
 	task   loop.Task
 	adam   *optim.AdamW
 	stage  int
+	watch  func(*Zero) error
 	states *memory.Arena
 	params []*grad.Param
 
@@ -139,7 +144,7 @@ func New(c *Comm, l *loop.Loop, o Options) (*Zero, error) {
 	if o.Stage < 0 || o.Stage > 3 || o.Bucket < 0 {
 		return nil, fmt.Errorf("dist: stage %d, buckets of %d elements; there are stages 0 to 3", o.Stage, o.Bucket)
 	}
-	z := &Zero{c: c, loop: l, task: l.Task, adam: adam, stage: o.Stage, states: o.States, params: l.Task.Params(), resident: -1, fresh: true}
+	z := &Zero{c: c, loop: l, task: l.Task, adam: adam, stage: o.Stage, watch: o.EachStep, states: o.States, params: l.Task.Params(), resident: -1, fresh: true}
 	if z.states == nil {
 		z.states = new(memory.Arena)
 	}
@@ -282,6 +287,9 @@ func (z *Zero) halves(k memory.Kind, n int) []uint16 { return typed[uint16](z.st
 func (z *Zero) freeHalves(k memory.Kind, x []uint16) {
 	z.states.FreeBytes(k, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 2*cap(x)))
 }
+
+// Comm is this rank's.
+func (z *Zero) Comm() *Comm { return z.c }
 
 // Arena is that of this rank's model states.
 func (z *Zero) Arena() *memory.Arena { return z.states }

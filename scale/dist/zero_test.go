@@ -239,29 +239,26 @@ func TestStagesEqualDataParallel(t *testing.T) {
 func TestMemory(t *testing.T) {
 	const ranks, bucket = 4, 512
 	for stage := range 4 {
-		_, err := train(ranks, 3, Options{Stage: stage, Bucket: bucket}, nil, func(c *Comm, l *loop.Loop, z *Zero) {
-			want := z.States(stage)
-			l.On(loop.AfterStep, func(s *loop.State) error {
-				u := z.Arena().Usage()
-				for _, k := range []struct {
-					kind memory.Kind
-					want int64
-				}{{memory.Weights, want.Weights}, {memory.Gradients, want.Gradients}, {memory.Optimizer, want.Optimizer}} {
-					if got := u.Live[k.kind]; got < k.want || got > k.want+3*64 {
-						return fmt.Errorf("%v: %d bytes live, want %d", k.kind, got, k.want)
-					}
+		look := func(z *Zero) error {
+			want, u := z.States(stage), z.Arena().Usage()
+			for _, k := range []struct {
+				kind memory.Kind
+				want int64
+			}{{memory.Weights, want.Weights}, {memory.Gradients, want.Gradients}, {memory.Optimizer, want.Optimizer}} {
+				if got := u.Live[k.kind]; got < k.want || got > k.want+3*64 {
+					return fmt.Errorf("%v: %d bytes live, want %d", k.kind, got, k.want)
 				}
-				layer, bytes := int64(8*z.Largest), int64(2*bucket)
-				if most := want.Total() + 5*64 + layer + bytes; u.PeakTotal > most || u.PeakTotal < want.Total()+layer/2 {
-					return fmt.Errorf("peak %d, want at most %d", u.PeakTotal, most)
-				}
-				if l.Arena.Usage().Live[memory.Weights] != 0 {
-					return errors.New("the replica is still there")
-				}
-				return nil
-			})
-		})
-		if err != nil {
+			}
+			layer, bytes := int64(8*z.Largest), int64(2*bucket)
+			if most := want.Total() + 5*64 + layer + bytes; u.PeakTotal > most || u.PeakTotal < want.Total()+layer/2 {
+				return fmt.Errorf("peak %d, want at most %d", u.PeakTotal, most)
+			}
+			if z.loop.Arena.Usage().Live[memory.Weights] != 0 {
+				return errors.New("the replica is still there")
+			}
+			return nil
+		}
+		if _, err := train(ranks, 3, Options{Stage: stage, Bucket: bucket, EachStep: look}, nil, nil); err != nil {
 			t.Errorf("stage %d: %v", stage, err)
 		}
 	}
@@ -282,18 +279,20 @@ func TestStatesFormula(t *testing.T) {
 func TestTraffic(t *testing.T) {
 	const ranks = 4
 	for stage, volume := range []int{2, 2, 2, 3} {
-		_, err := train(ranks, 5, Options{Stage: stage, Bucket: 512}, nil, func(c *Comm, l *loop.Loop, z *Zero) {
-			c.Meter().Reset()
-			l.On(loop.AfterStep, func(s *loop.State) error {
-				got := c.Meter().In(PhaseGradients, PhaseWeights).Bytes
-				if want := int64(s.Step * volume * 2 * z.Padded * (ranks - 1) / ranks); got != want {
-					return fmt.Errorf("%d bytes after step %d, want %d", got, s.Step, want)
-				}
-				return nil
-			})
-		})
-		if err != nil {
+		steps := make([]int, ranks)
+		count := func(z *Zero) error {
+			steps[z.Comm().Rank()]++
+			got := z.Comm().Meter().In(PhaseGradients, PhaseWeights).Bytes
+			if want := int64(steps[z.Comm().Rank()] * volume * 2 * z.Padded * (ranks - 1) / ranks); got != want {
+				return fmt.Errorf("%d bytes sent, want %d", got, want)
+			}
+			return nil
+		}
+		if _, err := train(ranks, 5, Options{Stage: stage, Bucket: 512, EachStep: count}, nil, nil); err != nil {
 			t.Errorf("stage %d: %v", stage, err)
+		}
+		if slices.Min(steps) != 5 {
+			t.Errorf("stage %d: steps of the ranks %v", stage, steps)
 		}
 	}
 }
