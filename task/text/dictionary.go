@@ -53,7 +53,7 @@ func (f *Features) split(s *scan, v *vocabulary, text []byte, add bool) {
 		if add {
 			i = v.add(word, h)
 		} else {
-			i = v.find(word, h)
+			i = v.find(h)
 		}
 		s.words, s.hash = append(s.words, i), append(s.hash, h)
 		if from == to {
@@ -202,6 +202,45 @@ func (b *builder) add(labels [][]byte, text []byte) {
 		before = b.examples[n-1].tokens
 	}
 	b.examples = append(b.examples, example{len(b.rows), len(b.corpus.labels), before + len(s.words) + len(labels)})
+}
+
+// merge takes in the texts of another builder, behind its own. What they become
+// is what they would be had they been added here.
+func (b *builder) merge(o *builder) {
+	words, labels := make([]uint32, o.dict.words.len()), make([]uint32, o.labels.len())
+	for i := range words {
+		w := o.dict.words.word(i)
+		words[i] = uint32(b.dict.words.add(w, hash(w)))
+		if int(words[i]) == len(b.count) {
+			b.count = append(b.count, 0)
+		}
+		b.count[words[i]] += o.count[i]
+	}
+	for i := range labels {
+		l := o.labels.word(i)
+		labels[i] = uint32(b.labels.add(l, hash(l)))
+		if int(labels[i]) == len(b.perName) {
+			b.perName = append(b.perName, 0)
+		}
+		b.perName[labels[i]] += o.perName[i]
+	}
+	at := example{len(b.rows), len(b.corpus.labels), 0}
+	if n := len(b.examples); n > 0 {
+		at.tokens = b.examples[n-1].tokens
+	}
+	for _, e := range o.examples {
+		b.examples = append(b.examples, example{at.rows + e.rows, at.labels + e.labels, at.tokens + e.tokens})
+	}
+	b.rows = slices.Grow(b.rows, len(o.rows))
+	for _, f := range o.rows {
+		if f&gramBit == 0 {
+			f = words[f]
+		}
+		b.rows = append(b.rows, f)
+	}
+	for _, l := range o.corpus.labels {
+		b.corpus.labels = append(b.corpus.labels, labels[l])
+	}
 }
 
 // text is the unnumbered rows and the labels of a text, and its tokens.

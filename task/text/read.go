@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"hasten/engine/rng"
@@ -64,6 +65,13 @@ type sample struct {
 // read visits the labelled texts of a file in order. An error names file, line
 // and mend; one of visit's own comes back as it is.
 func read(path string, o *DataOptions, p portion, visit func(*sample) error) error {
+	return readParts(path, o, p, 1, func(int) func(*sample) error { return visit })
+}
+
+// readParts is read, with the file cut into at most n parts of about the same
+// size, which are read at once. visitor makes the function that is called for
+// the texts of a part. Of several errors the first in the file is returned.
+func readParts(path string, o *DataOptions, p portion, n int, visitor func(part int) func(*sample) error) error {
 	format := o.Format
 	name, zipped := strings.CutSuffix(strings.ToLower(path), ".gz")
 	if format == "" {
@@ -88,13 +96,49 @@ func read(path string, o *DataOptions, p portion, visit func(*sample) error) err
 			return err
 		}
 	}
-	return parse(path, format, data, o, func(s *sample) error {
-		if !p.has(s.line, o.Fraction) {
-			return nil
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if format == "csv" {
+		n = 1 // where a row begins is not to be seen from the middle
+	}
+	n = max(1, min(n, len(data)/leastPart))
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	from, line := 0, 1
+	for i := range n {
+		to := len(data)
+		if i < n-1 {
+			to = max(from, (i+1)*(len(data)/n))
+			if k := bytes.IndexByte(data[to:], '\n'); k >= 0 {
+				to += k + 1
+			} else {
+				to = len(data)
+			}
 		}
-		return visit(s)
-	})
+		part, first, visit := data[from:to], line, visitor(i)
+		wg.Go(func() {
+			errs[i] = parse(path, format, part, first, o, func(s *sample) error {
+				if !p.has(s.line, o.Fraction) {
+					return nil
+				}
+				return visit(s)
+			})
+		})
+		if i < n-1 {
+			line += bytes.Count(part, []byte{'\n'})
+		}
+		from = to
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// leastPart is the size of a part, in bytes, below which cutting does not pay.
+const leastPart = 1 << 18
 
 // unzip decompresses a whole file.
 func unzip(path string, data []byte) ([]byte, error) {
@@ -108,15 +152,15 @@ func unzip(path string, data []byte) ([]byte, error) {
 	return data, nil
 }
 
-// parse visits the labelled texts in data.
-func parse(path, format string, data []byte, o *DataOptions, visit func(*sample) error) error {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+// parse visits the labelled texts in data, whose first line has the number
+// first.
+func parse(path, format string, data []byte, first int, o *DataOptions, visit func(*sample) error) error {
 	row := map[string]func(line []byte, o *DataOptions, s *sample) error{"fasttext": fasttextLine, "tsv": tsvLine, "jsonl": jsonLine}[format]
 	if format == "csv" {
 		return parseCSV(path, data, o, visit)
 	}
 	var s sample
-	for s.line = 1; len(data) > 0; s.line++ {
+	for s.line = first; len(data) > 0; s.line++ {
 		line := data
 		if i := bytes.IndexByte(data, '\n'); i >= 0 {
 			line, data = data[:i], data[i+1:]

@@ -398,14 +398,14 @@ func TestDictionary(t *testing.T) {
 
 func TestVocabulary(t *testing.T) {
 	var v vocabulary
-	if v.find([]byte("a"), hash([]byte("a"))) != -1 {
+	if v.find(hash([]byte("a"))) != -1 {
 		t.Error("an empty vocabulary finds something")
 	}
 	for round := range 2 {
 		for i := range 5000 {
 			w := fmt.Append(nil, "word", i)
-			h := hash(w) & 0xff // full of collisions
-			if round == 1 && v.find(w, h) != i || v.add(w, h) != i || string(v.word(i)) != string(w) {
+			h := uint64(i)<<44 | 1 // many begin their search at one place
+			if round == 1 && v.find(h) != i || v.add(w, h) != i || string(v.word(i)) != string(w) {
 				t.Fatalf("word %d is not found again", i)
 			}
 		}
@@ -460,6 +460,34 @@ func TestRead(t *testing.T) {
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, c.want)
 		}
+	}
+}
+
+// A file read in parts gives what it gives in one, and its errors their lines.
+func TestReadParts(t *testing.T) {
+	s := settings(t, "data="+file(t, "big.tsv", topics(30_000, 9, 3)), "data.fraction=0.1", "threads=1")
+	ctx := context.Background()
+	want, err := s.readAll(ctx, training)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, one, names, counts := want.finish(1)
+	for _, threads := range []int{2, 3, 5} {
+		s.Threads = threads
+		got, err := s.readAll(ctx, training)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, several, gotNames, gotCounts := got.finish(1)
+		if !slices.Equal(one.rows, several.rows) || !slices.Equal(one.labels, several.labels) || !slices.Equal(one.examples, several.examples) ||
+			!slices.Equal(names, gotNames) || !slices.Equal(counts, gotCounts) || d.words.len() != want.dict.words.len() {
+			t.Errorf("%d parts: another corpus than in one", threads)
+		}
+	}
+	text := strings.Repeat("x\tone two three four five six\n", 40_000)
+	s.Data = file(t, "bad.tsv", text+"no tab\n"+text+"no tab\n")
+	if _, err := s.readAll(ctx, everything); err == nil || !strings.Contains(err.Error(), ":40001:") {
+		t.Errorf("%v; want line 40001", err)
 	}
 }
 
@@ -566,7 +594,7 @@ func FuzzRead(f *testing.F) {
 		features := Models.Parts[0].New()
 		features.Buckets, features.MaxChars = 1000, 3
 		b := newBuilder(features)
-		err := parse("FILE", format, data, &o, func(s *sample) error {
+		err := parse("FILE", format, data, 1, &o, func(s *sample) error {
 			for _, l := range s.labels {
 				if len(l) == 0 || s.line < 1 {
 					t.Fatal("a sample without line or label")

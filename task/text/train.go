@@ -111,14 +111,7 @@ func Fit(ctx context.Context, s *Settings, o Options) (Outcome, error) {
 	if s.DataOptions.Valid != "" || s.DataOptions.Fraction == 0 {
 		p = everything
 	}
-	b := newBuilder(s.Model)
-	err := read(s.Data, &s.DataOptions, p, func(t *sample) error {
-		b.add(t.labels, t.text)
-		if len(b.examples)&1023 == 0 {
-			return ctx.Err()
-		}
-		return nil
-	})
+	b, err := s.readAll(ctx, p)
 	if err != nil {
 		return out, err
 	}
@@ -139,6 +132,31 @@ func Fit(ctx context.Context, s *Settings, o Options) (Outcome, error) {
 	out.Memory = arena.Usage()
 	out.Model = &Model{dict: d, input: t.input.table, output: t.output, labels: labels, counts: counts, loss: s.Loss}
 	return out, nil
+}
+
+// readAll reads the texts of a portion of the data, with all threads.
+func (s *Settings) readAll(ctx context.Context, p portion) (*builder, error) {
+	builders := make([]*builder, s.width())
+	err := readParts(s.Data, &s.DataOptions, p, len(builders), func(part int) func(*sample) error {
+		b := newBuilder(s.Model)
+		builders[part] = b
+		return func(t *sample) error {
+			b.add(t.labels, t.text)
+			if len(b.examples)&1023 == 0 {
+				return ctx.Err()
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range builders[1:] {
+		if b != nil {
+			builders[0].merge(b)
+		}
+	}
+	return builders[0], nil
 }
 
 // tokens is the number of tokens of all texts.

@@ -1,7 +1,6 @@
 package text
 
 import (
-	"bytes"
 	"unicode"
 	"unicode/utf8"
 )
@@ -65,13 +64,20 @@ func separate(dst, text []byte) []byte {
 	return dst
 }
 
-// vocabulary numbers words in the order in which they are added. Its zero
+// vocabulary numbers words in the order in which they are added. It tells them
+// apart by their hashes: two words of the same 64 bits would be one. Its zero
 // value is empty and ready for use.
 type vocabulary struct {
-	slots  []uint32 // open addressing: number of the word + 1, or 0
-	hashes []uint64 // by word
-	ends   []int    // of the words in text
-	text   []byte
+	slots []wordSlot // open addressing, at most half full
+	ends  []int      // of the words in text
+	text  []byte
+}
+
+// wordSlot is one entry: all of it in one place, so that a look-up touches one
+// cache line. Its number is that of the word + 1, or 0 for no entry.
+type wordSlot struct {
+	hash   uint64
+	number uint32
 }
 
 func (v *vocabulary) len() int { return len(v.ends) }
@@ -85,45 +91,47 @@ func (v *vocabulary) word(i int) []byte {
 	return v.text[from:v.ends[i]]
 }
 
-// slot is where the word is, or where it would go.
-func (v *vocabulary) slot(word []byte, h uint64) uint64 {
+// slot is where the word of a hash is, or where it would go.
+func (v *vocabulary) slot(h uint64) *wordSlot {
 	mask := uint64(len(v.slots) - 1)
 	for s := h ^ h>>32; ; s++ {
-		i := v.slots[s&mask]
-		if i == 0 || v.hashes[i-1] == h && bytes.Equal(v.word(int(i-1)), word) {
-			return s & mask
+		if e := &v.slots[s&mask]; e.number == 0 || e.hash == h {
+			return e
 		}
 	}
 }
 
-// find returns the number of a word, or -1.
-func (v *vocabulary) find(word []byte, h uint64) int {
+// find returns the number of the word of a hash, or -1.
+func (v *vocabulary) find(h uint64) int {
 	if len(v.slots) == 0 {
 		return -1
 	}
-	return int(v.slots[v.slot(word, h)]) - 1
+	return int(v.slot(h).number) - 1
 }
 
-// add returns the number of a word, which is new if it was not there.
+// add returns the number of a word with its hash, which is new if it was not
+// there.
 func (v *vocabulary) add(word []byte, h uint64) int {
 	if 2*len(v.ends) >= len(v.slots) {
 		v.grow()
 	}
-	s := v.slot(word, h)
-	if v.slots[s] == 0 {
-		v.hashes = append(v.hashes, h)
+	e := v.slot(h)
+	if e.number == 0 {
 		v.text = append(v.text, word...)
 		v.ends = append(v.ends, len(v.text))
-		v.slots[s] = uint32(len(v.ends))
+		*e = wordSlot{h, uint32(len(v.ends))}
 	}
-	return int(v.slots[s]) - 1
+	return int(e.number) - 1
 }
 
 // grow makes room, so that at most half of the slots are taken.
 func (v *vocabulary) grow() {
-	v.slots = make([]uint32, max(1024, 4*len(v.slots)))
-	for i, h := range v.hashes {
-		v.slots[v.slot(v.word(i), h)] = uint32(i + 1)
+	old := v.slots
+	v.slots = make([]wordSlot, max(1024, 4*len(old)))
+	for _, e := range old {
+		if e.number > 0 {
+			*v.slot(e.hash) = e
+		}
 	}
 }
 
