@@ -71,7 +71,7 @@ const (
 	scatterUnits = 128 << 10 // of B that a task lays out, about
 	scatterRows  = 48        // of A that it takes at a time: whole tiles
 	scatterTask  = 384       // rows of a group in a task
-	sumTask      = 1024      // rows of C in a task of SumScattered
+	sumTask      = 2048      // rows of C in a task of SumScattered
 	sumWidth     = 128       // and columns
 )
 

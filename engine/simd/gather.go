@@ -15,8 +15,8 @@ func HasGather() bool { return hasGather() }
 //
 //	C[ci[i]] = w[i]·A[ai[i]]·B   for i < m, or += with add
 //
-// of n ≤ 32 columns. Rows of A are lda floats apart, those of C ldc. ai has
-// GatherTile valid indices: those from m on are read and come to nothing.
+// of n ≤ 32 columns. Rows of A are lda floats apart, those of C ldc. All indices
+// of ai must be valid: those from m on are read and come to nothing.
 func GatherRows(m, n, k int, a []float32, ai *[GatherTile]int32, lda int, b, c []float32, ci *[GatherTile]int32, ldc int, w *[GatherTile]float32, add bool) {
 	checkBlock("A", rowsTo(ai[:]), k, a, lda)
 	checkBlock("B", k, 32, b, 32)

@@ -5,7 +5,7 @@
 package simd
 
 // gatherRowsAVX512 computes w[i]·A[ai[i]]·B for m ≤ 12 rows i, n ≤ 32 columns, and sets C[ci[i]]
-// to it, or adds it. ai has 12 indices. B is a panel of 32 columns. Distances are in bytes.
+// to it, or adds it. ai and ci have 12 indices. B is a panel of 32 columns. Distances are in bytes.
 //
 //go:noescape
 func gatherRowsAVX512(m int, n int, k int, a *byte, ai *int32, lda int, b *byte, c *byte, ci *int32, ldc int, w *float32, add int)

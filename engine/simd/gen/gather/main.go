@@ -39,9 +39,22 @@ func rowsKernel() {
 	TEXT("gatherRowsAVX512", attr.NOSPLIT, "func(m, n, k int, a *byte, ai *int32, lda int, b, c *byte, ci *int32, ldc int, w *float32, add int)")
 	Pragma("noescape")
 	Doc("gatherRowsAVX512 computes w[i]·A[ai[i]]·B for m ≤ 12 rows i, n ≤ 32 columns, and sets C[ci[i]]",
-		"to it, or adds it. ai has 12 indices. B is a panel of 32 columns. Distances are in bytes.")
+		"to it, or adds it. ai and ci have 12 indices. B is a panel of 32 columns. Distances are in bytes.")
 	ptr := []reg.GPPhysical{reg.RAX, reg.RBX, reg.RSI, reg.RDI, reg.R8, reg.R9, reg.R10, reg.R11, reg.R12, reg.R13, reg.R14, reg.R15}
 	panel, offset := reg.RDX, reg.RCX
+	// What is to be added to comes near while the products are formed.
+	load("add", panel)
+	TESTQ(panel, panel)
+	JZ(LabelRef("rows_begin"))
+	load("ci", panel)
+	for r := range rows {
+		MOVLQSX(Mem{Base: panel, Disp: 4 * r}, ptr[r])
+		IMULQ(param("ldc"), ptr[r])
+		ADDQ(param("c"), ptr[r])
+		PREFETCHT0(Mem{Base: ptr[r]})
+		PREFETCHT0(Mem{Base: ptr[r], Disp: 64})
+	}
+	Label("rows_begin")
 	// Pointers to the ends of the rows: the offset runs up to 0.
 	load("ai", panel)
 	load("k", offset)
@@ -52,19 +65,31 @@ func rowsKernel() {
 		LEAQ(Mem{Base: ptr[r], Index: offset, Scale: 4}, ptr[r])
 	}
 	clear()
-	load("b", panel)
 	SHLQ(Imm(2), offset)
 	NEGQ(offset)
 	JZ(LabelRef("rows_store"))
-	align()
-	Label("rows_k")
-	loadB(panel)
-	for r := range rows {
-		multiply(r, Mem{Base: ptr[r], Index: offset, Scale: 1})
+	load("m", panel)
+	for m := 1; m < rows; m++ {
+		CMPQ(panel, Imm(uint64(m)))
+		JE(LabelRef(fmt.Sprint("rows_only", m)))
 	}
-	ADDQ(Imm(128), panel)
-	ADDQ(Imm(4), offset)
-	JNZ(LabelRef("rows_k"))
+	for m := rows; m > 0; m-- { // a loop for every number of rows
+		loop := fmt.Sprint("rows_k", m)
+		Label(fmt.Sprint("rows_only", m))
+		load("b", panel)
+		align()
+		Label(loop)
+		loadB(panel)
+		for r := range m {
+			multiply(r, Mem{Base: ptr[r], Index: offset, Scale: 1})
+		}
+		ADDQ(Imm(128), panel)
+		ADDQ(Imm(4), offset)
+		JNZ(LabelRef(loop))
+		if m > 1 {
+			JMP(LabelRef("rows_store"))
+		}
+	}
 
 	Label("rows_store")
 	masks()
