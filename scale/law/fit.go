@@ -17,118 +17,218 @@ type Point struct{ N, D, S, Loss float64 }
 
 // FitPower fits L(x) to losses, by least squares of their logarithms.
 func FitPower(x, loss []float64) (Power, error) {
-	if len(x) != len(loss) || len(x) < 2 {
-		return Power{}, fmt.Errorf("a power law needs two points or more, with a loss each: there are %d and %d", len(x), len(loss))
-	}
-	lx, ll := make([]float64, len(x)), make([]float64, len(x))
-	for i := range x {
-		if !(x[i] > 0 && loss[i] > 0) {
-			return Power{}, fmt.Errorf("point %d: (%v, %v) is not positive", i, x[i], loss[i])
-		}
-		lx[i], ll[i] = math.Log(x[i]), math.Log(loss[i])
-	}
-	a, b := stat.LinearRegression(lx, ll, nil, false)
-	if !(b < 0) {
+	a, b, err := logLine(x, loss)
+	switch {
+	case err != nil:
+		return Power{}, err
+	case !(b < 0):
 		return Power{}, errors.New("the loss does not fall")
 	}
 	return Power{C: math.Exp(-a / b), Alpha: -b}, nil
 }
 
+// FitBatch fits Bcrit(L) to noise scales, in tokens, that were measured at
+// losses. Scales that are not positive, where the noise hid the gradient, are
+// left out. Where the scale does not grow as the loss falls, the exponent is
+// the paper's.
+func FitBatch(loss, noise []float64) (Batch, error) {
+	if len(loss) != len(noise) {
+		return Batch{}, fmt.Errorf("%d losses, %d noise scales", len(loss), len(noise))
+	}
+	var x, y, logs []float64
+	for i, b := range noise {
+		if b > 0 && !math.IsInf(b, 0) {
+			x, y = append(x, loss[i]), append(y, b)
+		}
+	}
+	if len(x) == 0 {
+		return Batch{}, errors.New("no gradient noise scale was measured")
+	}
+	if a, b, err := logLine(x, y); err == nil && b < -1 {
+		return Batch{Star: math.Exp(a), AlphaB: -1 / b}, nil
+	}
+	for i := range x {
+		logs = append(logs, math.Log(y[i])+math.Log(x[i])/PaperB.AlphaB)
+	}
+	return Batch{Star: math.Exp(stat.Mean(logs, nil)), AlphaB: PaperB.AlphaB}, nil
+}
+
+// logLine fits log y = a + b·log x.
+func logLine(x, y []float64) (a, b float64, err error) {
+	if len(x) != len(y) || len(x) < 2 {
+		return 0, 0, fmt.Errorf("a power law needs two points or more: there are %d, with %d values", len(x), len(y))
+	}
+	lx, ly := make([]float64, len(x)), make([]float64, len(x))
+	for i := range x {
+		if !(x[i] > 0 && y[i] > 0) {
+			return 0, 0, fmt.Errorf("point %d: (%v, %v) is not positive", i, x[i], y[i])
+		}
+		lx[i], ly[i] = math.Log(x[i]), math.Log(y[i])
+	}
+	a, b = stat.LinearRegression(lx, ly, nil, false)
+	return a, b, nil
+}
+
 // FitSizeData fits L(N,D).
 func FitSizeData(points []Point) (SizeData, error) {
-	x, err := fit(points, []float64{1e-2, 1, 1e-2, 1}, func(x []float64, p Point) float64 {
-		return sizeData(x).Loss(p.N, p.D)
-	}, func(p Point) bool { return p.N > 0 && p.D > 0 })
-	return sizeData(x), err
+	f, err := newFit(points, func(p Point) float64 { return p.D }, sizeDataLog)
+	if err != nil {
+		return SizeData{}, err
+	}
+	x, err := f.search([2]float64{0.02, 1}, [2]float64{0.02, 1}, 0.2)
+	if err != nil {
+		return SizeData{}, err
+	}
+	c := f.constants(x)
+	return SizeData{c[0], c[1], c[2], c[3]}, nil
 }
 
 // FitSizeSteps fits L(N,S).
 func FitSizeSteps(points []Point) (SizeSteps, error) {
-	x, err := fit(points, []float64{1e-2, 1, 0.1, 2}, func(x []float64, p Point) float64 {
-		return sizeSteps(x).Loss(p.N, p.S)
-	}, func(p Point) bool { return p.N > 0 && p.S > 0 })
-	return sizeSteps(x), err
+	l, _, err := fitSizeSteps(points)
+	return l, err
 }
 
-// The parameters of a fit are, for each of the two terms, the logarithms of its
-// exponent and of its scale to that exponent: of α and (Xc)^α.
-func terms(x []float64) (c1, a1, c2, a2 float64) {
-	if x == nil {
-		return 0, 0, 0, 0
+func fitSizeSteps(points []Point) (SizeSteps, *fit, error) {
+	f, err := newFit(points, func(p Point) float64 { return p.S }, sizeStepsLog)
+	if err != nil {
+		return SizeSteps{}, nil, err
 	}
-	a1, a2 = math.Exp(x[0]), math.Exp(x[2])
-	return math.Exp(x[1] / a1), a1, math.Exp(x[3] / a2), a2
+	if f.at, err = f.search([2]float64{0.02, 1}, [2]float64{0.1, 2}, 2); err != nil {
+		return SizeSteps{}, nil, err
+	}
+	return f.sizeSteps(f.at), f, nil
 }
 
-func sizeSteps(x []float64) SizeSteps {
-	nc, an, sc, as := terms(x)
-	return SizeSteps{nc, an, sc, as}
+func (f *fit) sizeSteps(x []float64) SizeSteps {
+	c := f.constants(x)
+	return SizeSteps{c[0], c[1], c[2], c[3]}
 }
 
-func sizeData(x []float64) SizeData {
-	nc, an, dc, ad := terms(x)
-	return SizeData{nc, an, dc, ad}
+// constants are those of a law with the parameters x: a scale and an exponent
+// for each of the two terms.
+func (f *fit) constants(x []float64) (c [4]float64) {
+	for term := range 2 {
+		alpha := math.Exp(x[2*term+1])
+		c[2*term], c[2*term+1] = math.Exp(x[2*term]/alpha+f.mean[term]), alpha
+	}
+	return c
 }
 
-// starts is the number of places from which a fit begins.
-const starts = 24
+// A form is the logarithm of a law's loss, with its derivatives by the four
+// parameters x: for each term the logarithms of the loss it comes to by itself
+// in the middle of the points, and of its exponent. a and b are the logarithms
+// of N and of D or S, less those of the middle: so the parameters hardly depend
+// on one another.
+type form func(x []float64, a, b float64, grad []float64) float64
+
+// sizeStepsLog is ln(e^(x0 - αN·a) + e^(x2 - αS·b)).
+func sizeStepsLog(x []float64, a, b float64, grad []float64) float64 {
+	alphaN, alphaS := math.Exp(x[1]), math.Exp(x[3])
+	first, second := math.Exp(x[0]-alphaN*a), math.Exp(x[2]-alphaS*b)
+	sum := first + second
+	grad[0], grad[1] = first/sum, -first/sum*alphaN*a
+	grad[2], grad[3] = second/sum, -second/sum*alphaS*b
+	return math.Log(sum)
+}
+
+// sizeDataLog is αD·ln(e^((x0 - αN·a)/αD) + e^(x2/αD - b)).
+func sizeDataLog(x []float64, a, b float64, grad []float64) float64 {
+	alphaN, alphaD := math.Exp(x[1]), math.Exp(x[3])
+	first, second := math.Exp((x[0]-alphaN*a)/alphaD), math.Exp(x[2]/alphaD-b)
+	sum := first + second
+	log := alphaD * math.Log(sum)
+	first, second = first/sum, second/sum
+	grad[0], grad[1] = first, -first*alphaN*a
+	grad[2], grad[3] = second, log-first*(x[0]-alphaN*a)-second*x[2]
+	return log
+}
+
+// fit is a law of four constants and the points it is fitted to.
+type fit struct {
+	form form
+	a, b []float64  // logarithms of N and of D or S, less mean
+	mean [2]float64 // of those logarithms
+	loss []float64  // logarithms
+	at   []float64  // the parameters found
+}
+
+func newFit(points []Point, second func(Point) float64, law form) (*fit, error) {
+	if len(points) < 5 {
+		return nil, fmt.Errorf("a law of four constants needs five points or more: there are %d", len(points))
+	}
+	f := &fit{form: law}
+	for i, p := range points {
+		if !(p.N > 0 && second(p) > 0 && p.Loss > 0) || math.IsInf(p.Loss, 0) {
+			return nil, fmt.Errorf("point %d: %+v lacks something", i, p)
+		}
+		f.a, f.b, f.loss = append(f.a, math.Log(p.N)), append(f.b, math.Log(second(p))), append(f.loss, math.Log(p.Loss))
+	}
+	f.mean = [2]float64{stat.Mean(f.a, nil), stat.Mean(f.b, nil)}
+	for i := range points {
+		f.a[i] -= f.mean[0]
+		f.b[i] -= f.mean[1]
+	}
+	return f, nil
+}
 
 // huber is the residual, of the logarithm, from which it counts linearly.
 const huber = 1e-2
 
-// fit minimises the Huber loss of the residuals of log L, from several starts
-// around a middle of exponents between lo and hi, as bounds gives for each of
-// the two terms.
-func fit(points []Point, bounds []float64, loss func(x []float64, p Point) float64, whole func(Point) bool) ([]float64, error) {
-	if len(points) < 5 {
-		return nil, fmt.Errorf("a law of four constants needs five points or more: there are %d", len(points))
-	}
-	for i, p := range points {
-		if !whole(p) || !(p.Loss > 0) || math.IsInf(p.Loss, 0) {
-			return nil, fmt.Errorf("point %d: %+v lacks something", i, p)
+// objective is the Huber loss of the residuals, and its gradient where that is
+// not nil.
+func (f *fit) objective(x, grad []float64) float64 {
+	var own [4]float64
+	clear(grad)
+	sum := 0.0
+	for i := range f.loss {
+		r := f.form(x, f.a[i], f.b[i], own[:]) - f.loss[i]
+		slope := min(max(r, -huber), huber)
+		sum += slope * (r - slope/2)
+		for k := range grad {
+			grad[k] += slope * own[k]
 		}
 	}
-	problem := optimize.Problem{Func: func(x []float64) float64 {
-		sum := 0.0
-		for _, p := range points {
-			r := math.Abs(math.Log(loss(x, p)) - math.Log(p.Loss))
-			if math.IsNaN(r) {
-				return math.Inf(1)
-			}
-			if r <= huber {
-				sum += r * r / 2
-			} else {
-				sum += huber * (r - huber/2)
-			}
-		}
-		return sum
-	}}
-	settings := &optimize.Settings{FuncEvaluations: 8000, Converger: &optimize.FunctionConverge{Absolute: 1e-15, Iterations: 400}}
+	if math.IsNaN(sum) {
+		return math.Inf(1)
+	}
+	return sum
+}
+
+// from descends from x.
+func (f *fit) from(x []float64) (at []float64, value float64) {
+	problem := optimize.Problem{
+		Func: func(x []float64) float64 { return f.objective(x, nil) },
+		Grad: func(grad, x []float64) { f.objective(x, grad) },
+	}
+	settings := &optimize.Settings{
+		MajorIterations: 500, GradientThreshold: 1e-12,
+		Converger: &optimize.FunctionConverge{Absolute: 1e-16, Relative: 1e-12, Iterations: 20},
+	}
+	// Its errors say that a line search got no further: at is then as good as it gets.
+	found, err := optimize.Minimize(problem, x, settings, &optimize.BFGS{})
+	if found == nil || err != nil && !(found.F < f.objective(x, nil)) {
+		return x, f.objective(x, nil)
+	}
+	return found.X, found.F
+}
+
+// search descends from several starts, with parameters 1 and 3, the exponents,
+// between the given bounds, and terms below a typical loss by a share of depth
+// in logarithms.
+func (f *fit) search(first, second [2]float64, depth float64) ([]float64, error) {
+	const starts = 12
 	draw := rng.New(137, 0)
+	within := func(b [2]float64) float64 {
+		return math.Log(b[0]) + draw.Float64()*math.Log(b[1]/b[0])
+	}
+	typical := stat.Mean(f.loss, nil)
 	var best []float64
 	least := math.Inf(1)
 	for range starts {
-		x := make([]float64, 4)
-		for term := range 2 {
-			lo, hi := math.Log(bounds[2*term]), math.Log(bounds[2*term+1])
-			x[2*term] = lo + (hi-lo)*draw.Float64()
-			// The scale that gives this term some share of a typical loss.
-			p := points[int(draw.Float64()*float64(len(points)))]
-			at := p.N
-			if term == 1 {
-				at = max(p.S, p.D)
-			}
-			x[2*term+1] = math.Exp(x[2*term])*math.Log(at) + math.Log(p.Loss*(0.1+0.9*draw.Float64()))
-		}
-		for range 3 { // again from where it stopped: the simplex may have collapsed
-			found, err := optimize.Minimize(problem, x, settings, &optimize.NelderMead{})
-			if err != nil && found == nil {
-				return nil, fmt.Errorf("fitting: %w", err)
-			}
-			x = found.X
-			if found.F < least {
-				least, best = found.F, slices.Clone(found.X)
-			}
+		x := []float64{typical - depth*draw.Float64(), within(first), typical - depth*draw.Float64(), within(second)}
+		if at, value := f.from(x); value < least {
+			least, best = value, slices.Clone(at)
 		}
 	}
 	if best == nil {
@@ -137,23 +237,55 @@ func fit(points []Point, bounds []float64, loss func(x []float64, p Point) float
 	return best, nil
 }
 
-// Interval is where a prediction lies in nine of ten resamplings of the data.
+// Interval is where nine of ten predictions lie.
 type Interval struct{ Lo, Hi float64 }
 
-// Bootstrap predicts a loss from fits to n resamplings of the points.
+// Bootstrap predicts a loss from n refits. The points of one size come from one
+// run, and err together: so it is the residuals of whole runs that are turned
+// round at random (the wild cluster bootstrap), and a prediction is off by the
+// mean of one run besides.
 func Bootstrap(points []Point, n int, predict func(SizeSteps) float64) (Interval, error) {
+	_, f, err := fitSizeSteps(points)
+	if err != nil {
+		return Interval{}, err
+	}
+	var unused [4]float64
+	residuals, fitted := make([]float64, len(points)), make([]float64, len(points))
+	var sizes []float64 // of the runs
+	var means []float64 // of their residuals
+	for i, p := range points {
+		fitted[i] = f.form(f.at, f.a[i], f.b[i], unused[:])
+		// Four constants have taken their share of the deviation.
+		residuals[i] = (f.loss[i] - fitted[i]) * math.Sqrt(float64(len(points))/float64(len(points)-4))
+		if !slices.Contains(sizes, p.N) {
+			sizes = append(sizes, p.N)
+		}
+	}
+	for _, size := range sizes {
+		var own []float64
+		for i, p := range points {
+			if p.N == size {
+				own = append(own, residuals[i])
+			}
+		}
+		means = append(means, stat.Mean(own, nil))
+	}
 	draw := rng.New(137, 1)
+	sign := func() float64 { return float64(2*draw.IntN(2) - 1) }
 	var all []float64
+	refit := *f
+	refit.loss = make([]float64, len(points))
 	for range n {
-		some := make([]Point, len(points))
-		for i := range some {
-			some[i] = points[draw.IntN(len(points))]
+		for _, size := range sizes {
+			turn := sign()
+			for i, p := range points {
+				if p.N == size {
+					refit.loss[i] = fitted[i] + turn*residuals[i]
+				}
+			}
 		}
-		l, err := FitSizeSteps(some)
-		if err != nil {
-			return Interval{}, err
-		}
-		all = append(all, predict(l))
+		x, _ := refit.from(f.at)
+		all = append(all, predict(f.sizeSteps(x))*math.Exp(sign()*means[draw.IntN(len(means))]))
 	}
 	slices.Sort(all)
 	return Interval{stat.Quantile(0.05, stat.Empirical, all, nil), stat.Quantile(0.95, stat.Empirical, all, nil)}, nil

@@ -107,6 +107,50 @@ func TestPlan(t *testing.T) {
 	within(t, "distance from convergence", c.Overhead(), l.AlphaN/l.AlphaS, 0.01)
 }
 
+// TestGradients compares the derivatives of the laws with differences.
+func TestGradients(t *testing.T) {
+	for name, f := range map[string]form{"steps": sizeStepsLog, "data": sizeDataLog} {
+		x := []float64{0.3, -2, 0.1, -0.7}
+		var grad, unused [4]float64
+		f(x, 0.7, -1.1, grad[:])
+		for i := range x {
+			const h = 1e-5
+			up, down := append([]float64{}, x...), append([]float64{}, x...)
+			up[i], down[i] = x[i]+h, x[i]-h
+			want := (f(up, 0.7, -1.1, unused[:]) - f(down, 0.7, -1.1, unused[:])) / (2 * h)
+			if math.Abs(grad[i]-want) > 1e-8 {
+				t.Errorf("%s, parameter %d: %v, want %v", name, i, grad[i], want)
+			}
+		}
+	}
+}
+
+func TestFitBatch(t *testing.T) {
+	planted := Batch{Star: 3e6, AlphaB: 0.3}
+	loss := []float64{4, 3.5, 0.1, 3, 2.5, 2}
+	var noise []float64
+	for _, l := range loss {
+		noise = append(noise, planted.Critical(l))
+	}
+	noise[2] = -5 // hidden by noise
+	b, err := FitBatch(loss, noise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "B*", b.Star, planted.Star, 1e-9)
+	within(t, "αB", b.AlphaB, planted.AlphaB, 1e-9)
+	// One that falls with the loss tells the size alone.
+	b, err = FitBatch([]float64{3, 2}, []float64{2000, 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "αB", b.AlphaB, PaperB.AlphaB, 0)
+	within(t, "B in the middle", b.Critical(3)*b.Critical(2), 2000*1000, 1e-9)
+	if _, err := FitBatch([]float64{3}, []float64{-1}); err == nil {
+		t.Error("nothing to fit")
+	}
+}
+
 func TestFitsRefuse(t *testing.T) {
 	if _, err := FitPower([]float64{1}, []float64{1}); err == nil {
 		t.Error("one point")
