@@ -23,7 +23,7 @@ func quadratic(x []float64, g []float64) {
 // Nesterov's method sets out at rest.
 func TestAdanIsNesterov(t *testing.T) {
 	const mu, lr, dims, steps = 0.9, 0.02, 8, 200
-	twin := ref.Of(&optim.Adan{Beta1: mu, Beta2: mu, Plain: true})
+	twin := ref.Adan(&optim.Adan{Beta1: mu, Beta2: mu, Plain: true})
 	theta := []ref.Tensor{{Data: make([]float64, dims), Grad: make([]float64, dims)}}
 	step := func(n int) {
 		quadratic(theta[0].Data, theta[0].Grad)

@@ -100,7 +100,7 @@ func adanExact(r *experiment.Run) {
 	}
 	o := optim.NewAdan()
 	must(o.Init(a, params))
-	twin, want := ref.Of(o), ref.Tensors(params)
+	twin, want := ref.Adan(o), ref.Tensors(params)
 	for n := 1; n <= 200; n++ {
 		s := optim.Step{N: n, LR: o.LR, GradScale: 1 / float64(1+n%3)}
 		random(n)
@@ -135,7 +135,7 @@ func nesterovDistance() float64 {
 	const mu, lr, steps = 0.9, 0.02, 200
 	curvature := []float64{1, 3, 10, 20}
 	gradient := func(i int, x float64) float64 { return curvature[i] * (x - 1) }
-	twin := ref.Of(&optim.Adan{Beta1: mu, Beta2: mu, Plain: true})
+	twin := ref.Adan(&optim.Adan{Beta1: mu, Beta2: mu, Plain: true})
 	theta := []ref.Tensor{{Data: make([]float64, 4), Grad: make([]float64, 4)}}
 	x, velocity := make([]float64, 4), make([]float64, 4)
 	most := 0.0

@@ -6,6 +6,9 @@ import (
 	"hasten/learn/optim"
 )
 
+// AdamW is the twin of an optim.AdamW.
+func AdamW(o *optim.AdamW) Optimizer { return &adamW{o: *o} }
+
 // adamW follows Algorithm 2 of Loshchilov and Hutter, with the schedule's
 // factor on the decay too, as in PyTorch.
 type adamW struct {

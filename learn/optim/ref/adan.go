@@ -6,6 +6,9 @@ import (
 	"hasten/learn/optim"
 )
 
+// Adan is the twin of an optim.Adan.
+func Adan(o *optim.Adan) Optimizer { return &adan{o: *o} }
+
 // adan follows Algorithm 1 of Xie et al., in their order, with bias
 // corrections. last is nil where a run, or a restart, has no gradient yet.
 type adan struct {

@@ -2,14 +2,13 @@
 // for the exact bars of experiments: in float64, with plain loops, written from
 // the paper's formulas and not from the fast code.
 //
-//	twin, tensors := ref.Of(o), ref.Tensors(params)
+//	twin, tensors := ref.AdamW(o), ref.Tensors(params)
 //	o.Step(s)             // moves params
 //	twin.Step(tensors, s) // moves their copies by the same gradients
 //	ref.Difference(params, tensors)
 package ref
 
 import (
-	"fmt"
 	"math"
 
 	"hasten/engine/grad"
@@ -29,19 +28,11 @@ type Optimizer interface {
 	Step(tensors []Tensor, s optim.Step)
 }
 
-// Of returns the twin of an optimiser, with its options. It panics where there
-// is none yet: a new optimiser needs one.
-func Of(o optim.Optimizer) Optimizer {
-	switch o := o.(type) {
-	case *optim.AdamW:
-		return &adamW{o: *o}
-	case *optim.Adan:
-		return &adan{o: *o}
-	case *optim.SGD:
-		return &sgd{o: *o}
-	}
-	panic(fmt.Sprintf("ref: %T has no reference", o))
-}
+// Func is a twin given by its step.
+type Func func(tensors []Tensor, s optim.Step)
+
+// Step calls f.
+func (f Func) Step(tensors []Tensor, s optim.Step) { f(tensors, s) }
 
 // Tensors copies parameters; their gradients follow by Gradients.
 func Tensors(params []*grad.Param) []Tensor {

@@ -2,6 +2,9 @@ package ref
 
 import "hasten/learn/optim"
 
+// SGD is the twin of an optim.SGD.
+func SGD(o *optim.SGD) Optimizer { return &sgd{o: *o} }
+
 // sgd follows the formulas in PyTorch's documentation of torch.optim.SGD,
 // dampening 0.
 type sgd struct {
