@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -341,7 +340,7 @@ func TestMPI(t *testing.T) {
 	if err != nil {
 		lack("no Open MPI", nil, err)
 	}
-	build := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "test", "-c", "-tags", "mpi", "-o", program, ".")
+	build := exec.Command("go", "test", "-c", "-tags", "mpi", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
 		lack("building with -tags mpi", out, err)

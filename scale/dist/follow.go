@@ -58,6 +58,15 @@ func (z *Zero) Next() (int, error) {
 	return n * z.Ranks, err
 }
 
+// EpochItems are those of rank 0's task, where it tells: it must count the data
+// of all ranks.
+func (z *Zero) EpochItems() int64 {
+	if t, ok := z.task.(loop.Sized); ok {
+		return t.EpochItems()
+	}
+	return 0
+}
+
 // Loss computes the mean loss over all ranks, and that of the samples of rank 0.
 func (z *Zero) Loss(t *grad.Tape) (*grad.Var, []float32, error) {
 	if err := z.order(doPass, t.Rand.Seed, t.Rand.ID, t.Rand.Offset); err != nil {

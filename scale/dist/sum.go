@@ -2,8 +2,8 @@ package dist
 
 import (
 	"fmt"
-	"sync"
 
+	"hasten/engine/memory"
 	"hasten/engine/simd"
 )
 
@@ -24,18 +24,14 @@ func add(dst, src []byte, sum kind) {
 	}
 }
 
-// wide is room to add bfloat16 numbers in float32.
-type wide [2][1024]float32
-
-var wides = sync.Pool{New: func() any { return new(wide) }}
-
 // addBF16 sets dst += src: float32 sums, rounded to bfloat16.
 func addBF16(dst, src []uint16) {
-	w := wides.Get().(*wide)
-	defer wides.Put(w)
+	const most = 1024
+	wide := memory.Default.Dirty(memory.Workspace, 2*most)
+	defer memory.Default.Free(memory.Workspace, wide)
 	for len(dst) > 0 {
-		n := min(len(dst), len(w[0]))
-		a, b := w[0][:n], w[1][:n]
+		n := min(len(dst), most)
+		a, b := wide[:n], wide[most:most+n]
 		simd.FromBF16(a, dst[:n])
 		simd.FromBF16(b, src[:n])
 		simd.AddTo(a, b)

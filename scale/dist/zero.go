@@ -108,6 +108,7 @@ const pieceSize = 16384
 
 var (
 	_ loop.Task       = (*Zero)(nil)
+	_ loop.Sized      = (*Zero)(nil)
 	_ loop.Resumable  = (*Zero)(nil)
 	_ optim.Optimizer = (*Zero)(nil)
 	_ grad.Keeper     = (*Zero)(nil)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -260,6 +261,27 @@ func TestMemory(t *testing.T) {
 		}
 		if _, err := train(ranks, 3, Options{Stage: stage, Bucket: bucket, EachStep: look}, nil, nil); err != nil {
 			t.Errorf("stage %d: %v", stage, err)
+		}
+	}
+}
+
+// After its first steps training takes next to nothing from the Go heap.
+func TestTrainingMakesNoGarbage(t *testing.T) {
+	for stage := range 4 {
+		var before, after runtime.MemStats
+		_, err := train(2, 40, Options{Stage: stage, Bucket: 512}, nil, func(c *Comm, l *loop.Loop, z *Zero) {
+			l.On(loop.AfterStep, func(s *loop.State) error {
+				switch s.Step {
+				case 20:
+					runtime.ReadMemStats(&before)
+				case 40:
+					runtime.ReadMemStats(&after)
+				}
+				return nil
+			})
+		})
+		if n := float64(after.Mallocs-before.Mallocs) / 20; err != nil || n > 4 {
+			t.Errorf("stage %d: %v allocations a step, %v", stage, n, err)
 		}
 	}
 }
