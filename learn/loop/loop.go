@@ -184,6 +184,9 @@ func (l *Loop) Start() error {
 	if s, ok := l.Schedule.(schedule.ByEpochs); ok && s.CountsEpochs() && !l.TellsEpochs() {
 		return errors.New("the schedule counts in epochs, and this task does not tell how long one is: let it count in steps")
 	}
+	if s, ok := l.Schedule.(schedule.ByRangeTest); ok && s.WantsBounds() {
+		return errors.New("the schedule's bounds are to come from a range test, and none was made: set schedule.lo and schedule.hi, and schedule.auto=false")
+	}
 	params := l.Task.Params()
 	l.tape = grad.NewTape(l.Arena)
 	l.tape.Policy = l.Policy

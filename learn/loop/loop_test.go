@@ -357,6 +357,21 @@ func TestEpochsMustBeKnown(t *testing.T) {
 	}
 }
 
+// TestBoundsMustBeKnown refuses a schedule that waits for a range test.
+func TestBoundsMustBeKnown(t *testing.T) {
+	l, _ := newLoop(2)
+	s := schedule.NewCLR()
+	s.Auto = true
+	l.Schedule = s
+	if err := l.Run(context.Background()); err == nil || l.State.Step != 0 {
+		t.Errorf("%v after %d steps", err, l.State.Step)
+	}
+	s.SetBounds(schedule.Bounds{Lo: 0.1, Hi: 1}, l.Optimizer.Rate())
+	l, _ = newLoop(2)
+	l.Schedule = s
+	run(t, l)
+}
+
 // TestCheckpointTime asks for a checkpoint whenever two hours of training have
 // gone by.
 func TestCheckpointTime(t *testing.T) {

@@ -62,3 +62,25 @@ func (r RangeTest) Run(ctx context.Context, l *Loop) (schedule.Curve, error) {
 	}
 	return c, nil
 }
+
+// Search makes range tests until one shows the bounds: the first as r says, each
+// other twice as long, and rising twice as high, as the one before. fresh makes
+// the loop of a test, and may set its Score. It returns the last curve too, and
+// how many steps all tests took.
+func (r RangeTest) Search(ctx context.Context, tests int, fresh func(r *RangeTest) (*Loop, error)) (b schedule.Bounds, c schedule.Curve, steps int, err error) {
+	for range tests {
+		var l *Loop
+		if l, err = fresh(&r); err != nil {
+			return b, c, steps, err
+		}
+		if c, err = r.Run(ctx, l); err != nil {
+			return b, c, steps, err
+		}
+		steps += r.Steps
+		if b, err = schedule.FindBounds(c); err == nil {
+			return b, c, steps, nil
+		}
+		r.Top, r.Steps = 2*r.Top, 2*r.Steps
+	}
+	return b, c, steps, err
+}

@@ -59,3 +59,21 @@ func TestRangeTestScore(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestRangeTestSearch goes higher until the score turns, and says what that took.
+func TestRangeTestSearch(t *testing.T) {
+	tests := 0
+	fresh := func(r *loop.RangeTest) (*loop.Loop, error) {
+		l, _ := newLoop(0)
+		tests++
+		r.Score = func(s *loop.State) (float64, error) { return min(s.LR, 1.0) - max(0, 5*(s.LR-1.5)), nil }
+		return l, nil
+	}
+	b, c, steps, err := loop.RangeTest{Top: 0.5, Steps: 40, Points: 40}.Search(context.Background(), 5, fresh)
+	if err != nil || tests != 3 || steps != 40+80+160 || math.Abs(b.Hi-1.5) > 0.05+1e-9 || c.Rates[39] != 2 {
+		t.Errorf("%+v after %d tests of %d steps: %v", b, tests, steps, err)
+	}
+	if _, _, _, err := (loop.RangeTest{Top: 0.5, Steps: 40, Points: 40}).Search(context.Background(), 2, fresh); err == nil {
+		t.Error("two tests are said to be enough")
+	}
+}

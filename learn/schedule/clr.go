@@ -28,7 +28,10 @@ type CLR struct {
 	Auto   bool    `set:"auto" help:"find lo and hi by a range test before the run begins"`
 }
 
-var _ ByEpochs = (*CLR)(nil)
+var (
+	_ ByEpochs    = (*CLR)(nil)
+	_ ByRangeTest = (*CLR)(nil)
+)
 
 // NewCLR returns three cycles of triangular2 from a quarter of the optimiser's
 // rate to all of it, the ratio the paper gives where no range test was made.
@@ -46,6 +49,9 @@ func (s *CLR) Validate() error {
 
 // CountsEpochs tells whether half a cycle is a number of epochs.
 func (s *CLR) CountsEpochs() bool { return s.Half > 0 && s.Unit == "epochs" }
+
+// WantsBounds tells whether a range test is called for.
+func (s *CLR) WantsBounds() bool { return s.Auto }
 
 // SetBounds takes the bounds that a range test found, for an optimiser of the
 // given rate, and ends the call for one.

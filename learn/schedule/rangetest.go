@@ -116,14 +116,15 @@ func smoothed(y []float64) []float64 {
 }
 
 // noiseOf is the standard deviation of the scores about a smooth curve: from
-// the median of second differences, which a few jumps do not move.
+// the median of second differences, which a few jumps do not move. What is below
+// a thousandth of the scores' range is of no interest, and counts as noise.
 func noiseOf(y []float64) float64 {
 	var d []float64
 	for i := 2; i < len(y); i++ {
 		d = append(d, math.Abs(y[i]-2*y[i-1]+y[i-2]))
 	}
 	slices.Sort(d)
-	return d[len(d)/2] / 0.6745 / math.Sqrt(6)
+	return max(d[len(d)/2]/0.6745/math.Sqrt(6), (slices.Max(y)-slices.Min(y))/1000)
 }
 
 // foot is the last point of the flat beginning: of the points up to end, a

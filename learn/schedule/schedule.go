@@ -36,6 +36,13 @@ type ByEpochs interface {
 	CountsEpochs() bool
 }
 
+// ByRangeTest is a schedule that may want bounds from a range test: until it has
+// them, a run with it does not begin.
+type ByRangeTest interface {
+	WantsBounds() bool
+	SetBounds(b Bounds, rate float64) // rate is the optimiser's own
+}
+
 // Parts are the schedules, the default first.
 var Parts = part.Table[Schedule]{
 	Seam: "schedule",
