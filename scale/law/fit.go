@@ -13,7 +13,12 @@ import (
 )
 
 // Point is a measured loss. What a law does not ask for may be 0.
-type Point struct{ N, D, S, Loss float64 }
+type Point struct {
+	N    float64 `json:"n"`
+	D    float64 `json:"tokens"`
+	S    float64 `json:"steps"`
+	Loss float64 `json:"loss"`
+}
 
 // FitPower fits L(x) to losses, by least squares of their logarithms.
 func FitPower(x, loss []float64) (Power, error) {
@@ -238,7 +243,10 @@ func (f *fit) search(first, second [2]float64, depth float64) ([]float64, error)
 }
 
 // Interval is where nine of ten predictions lie.
-type Interval struct{ Lo, Hi float64 }
+type Interval struct {
+	Lo float64 `json:"lo"`
+	Hi float64 `json:"hi"`
+}
 
 // Bootstrap predicts a loss from n refits. The points of one size come from one
 // run, and err together: so it is the residuals of whole runs that are turned

@@ -39,7 +39,12 @@ func (l SizeData) DataFor(n, share float64) float64 {
 }
 
 // SizeSteps is L(N,S).
-type SizeSteps struct{ Nc, AlphaN, Sc, AlphaS float64 }
+type SizeSteps struct {
+	Nc     float64 `json:"nc"`
+	AlphaN float64 `json:"alpha_n"`
+	Sc     float64 `json:"sc"`
+	AlphaS float64 `json:"alpha_s"`
+}
 
 // Loss is L(n,s): of a model of n weights after s steps.
 func (l SizeSteps) Loss(n, s float64) float64 {
@@ -50,11 +55,20 @@ func (l SizeSteps) Loss(n, s float64) float64 {
 func (l SizeSteps) Converged(n float64) float64 { return math.Pow(l.Nc/n, l.AlphaN) }
 
 // Batch is the law of the critical batch.
-type Batch struct{ Star, AlphaB float64 }
+type Batch struct {
+	Star   float64 `json:"star"`
+	AlphaB float64 `json:"alpha_b"`
+}
 
 // Critical is Bcrit at a loss, in tokens: the batch that takes twice the fewest
 // steps and twice the least data.
-func (b Batch) Critical(loss float64) float64 { return b.Star / math.Pow(loss, 1/b.AlphaB) }
+// It is 0 for the zero Batch, at which every batch is large.
+func (b Batch) Critical(loss float64) float64 {
+	if b.Star == 0 {
+		return 0
+	}
+	return b.Star / math.Pow(loss, 1/b.AlphaB)
+}
 
 // Smin is the fewest steps that would do, at an endless batch, what s steps did
 // with batches of size tokens, at a loss.
@@ -89,24 +103,56 @@ func Exponents(l SizeSteps, b Batch) (alphaC float64, a Allocation) {
 	return alphaC, Allocation{alphaC / l.AlphaN, alphaC / b.AlphaB, alphaC / l.AlphaS}
 }
 
+// Laws tell the loss of a run from its size, steps and batch: L(N,S) is that of
+// Smin. With the zero Batch, steps count as they are.
+type Laws struct {
+	Size  SizeSteps `json:"size_steps"`
+	Batch Batch     `json:"batch"`
+}
+
+// Loss is that of a model of n weights after s steps on batches of so many
+// tokens: where L = L(n, Smin) and Smin = s/(1 + Bcrit(L)/batch).
+func (l Laws) Loss(n, s, batch float64) float64 {
+	// A larger L has a smaller Bcrit, a larger Smin, and so a smaller L(n, Smin):
+	// they meet once, between the loss of s perfect steps and that of a batch so
+	// small that Bcrit is reached from below.
+	lo := l.Size.Loss(n, s)
+	if l.Batch.Critical(lo) == 0 {
+		return lo
+	}
+	hi := l.Size.Loss(n, l.Batch.Smin(s, batch, lo))
+	for range 60 {
+		middle := (lo + hi) / 2
+		if l.Size.Loss(n, l.Batch.Smin(s, batch, middle)) > middle {
+			lo = middle
+		} else {
+			hi = middle
+		}
+	}
+	return hi
+}
+
 // Choice is a planned run.
 type Choice struct {
-	N, Steps  float64
-	Loss      float64 // to expect
-	Converged float64 // of this size after endless training
+	N         float64 `json:"n"`     // weights
+	Batch     float64 `json:"batch"` // tokens
+	Steps     float64 `json:"steps"`
+	Loss      float64 `json:"loss"`      // to expect
+	Converged float64 `json:"converged"` // of this size after endless training
 }
 
 // Overhead is how far above the converged loss the choice stops: about αN/αS,
-// a tenth, when the budget is spent best.
+// a tenth with the paper's constants, when the budget is spent best.
 func (c Choice) Overhead() float64 { return c.Loss/c.Converged - 1 }
 
-// Plan chooses the size between lo and hi whose run ends best within a budget.
-// steps tells how many steps a model of n weights may take.
-func Plan(l SizeSteps, lo, hi float64, steps func(n float64) float64) Choice {
+// Plan chooses the size between lo and hi whose run ends best within a budget,
+// at a batch of so many tokens. steps tells how many steps a model of n weights
+// may take.
+func (l Laws) Plan(lo, hi, batch float64, steps func(n float64) float64) Choice {
 	at := func(logN float64) Choice {
 		n := math.Exp(logN)
 		s := steps(n)
-		return Choice{n, s, l.Loss(n, s), l.Converged(n)}
+		return Choice{n, batch, s, l.Loss(n, s, batch), l.Size.Converged(n)}
 	}
 	// The loss has one minimum over log n: golden section.
 	a, b := math.Log(lo), math.Log(hi)

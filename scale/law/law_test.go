@@ -95,16 +95,34 @@ func TestPaper(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	l := SizeSteps{1e9, 0.15, 100, 0.6}
-	const budget = 1e13
-	steps := func(n float64) float64 { return budget / FLOPs(n, 2048) }
-	c := Plan(l, 1e3, 1e8, steps)
-	for n := 1e3; n < 1e8; n *= 1.01 {
-		if l.Loss(n, steps(n)) < c.Loss-1e-9 {
-			t.Fatalf("%v weights do better than the planned %v", n, c.N)
+	const budget, batch = 1e13, 2048
+	steps := func(n float64) float64 { return budget / FLOPs(n, batch) }
+	for _, laws := range []Laws{{Size: l}, {l, Batch{1e6, 0.25}}} {
+		c := laws.Plan(1e3, 1e8, batch, steps)
+		for n := 1e3; n < 1e8; n *= 1.01 {
+			if laws.Loss(n, steps(n), batch) < c.Loss-1e-9 {
+				t.Fatalf("%v weights do better than the planned %v", n, c.N)
+			}
+		}
+		if laws.Batch.Star == 0 { // theory: at the best size the losses are in the ratio αN/αS
+			within(t, "distance from convergence", c.Overhead(), l.AlphaN/l.AlphaS, 0.01)
 		}
 	}
-	// Theory: at the best size the losses are in the ratio αN/αS.
-	within(t, "distance from convergence", c.Overhead(), l.AlphaN/l.AlphaS, 0.01)
+}
+
+// TestLawsLoss holds that the loss of a run with batches solves its equations.
+func TestLawsLoss(t *testing.T) {
+	l := Laws{SizeSteps{1e9, 0.15, 100, 0.6}, Batch{1e6, 0.25}}
+	last := math.Inf(1)
+	for _, batch := range []float64{128, 1024, 8192, 65536, 1e12} {
+		loss := l.Loss(1e5, 1000, batch)
+		within(t, "L(N,Smin(L))", l.Size.Loss(1e5, 1000/(1+1e6*math.Pow(loss, -4)/batch)), loss, 1e-9)
+		if !(loss < last) {
+			t.Errorf("batch %v: %v, not below %v", batch, loss, last)
+		}
+		last = loss
+	}
+	within(t, "at an endless batch", last, l.Size.Loss(1e5, 1000), 1e-6)
 }
 
 // TestGradients compares the derivatives of the laws with differences.
