@@ -8,7 +8,9 @@
 // hasten are timed: one of as many rounds, and one of the fewest rounds, of a
 // few tried, that come within half a point of XGBoost's accuracy on validation
 // rows; test rows then tell the accuracies. It needs Debian's python3-xgboost,
-// or another Python that HASTEN_PYTHON names.
+// or another Python that HASTEN_PYTHON names,
+// and a machine that does nothing else: XGBoost's threads wait for each other
+// awake, so a core that another program takes costs it many times its share.
 package main
 
 import (
@@ -83,8 +85,10 @@ func command() *cobra.Command {
 	f := c.Flags()
 	pairs := f.Int("pairs", 5, "pairs of runs of each comparison")
 	out := f.String("out", "lab/peer/results/boosting.json", "file for the results")
+	threads := f.Int("threads", 0, "threads of both; 0: one for each core")
 	only := f.String("only", "", "measure only the table of this name")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		runtime.GOMAXPROCS(*threads) // 0 changes nothing
 		r := report{Date: time.Now().UTC().Truncate(time.Second), Host: result.ThisHost(), Threads: runtime.GOMAXPROCS(0), Rounds: rounds, Depth: depth, Rate: rate, Bins: bins, Lambda: lambda}
 		for _, t := range all {
 			if *only != "" && *only != t.name {
