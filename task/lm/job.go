@@ -31,6 +31,8 @@ type Job struct {
 	feed    feed
 	valid   *sample.Windows // nil without validation data
 	tape    *grad.Tape      // of evaluations
+	rank    int
+	ranks   *ranks // the other ranks; nil: there are none
 }
 
 // NewJob reads the data, trains or opens the tokenizer, and builds the model.
@@ -57,12 +59,13 @@ func newJob(s *Settings, tokenizer string, note func(string)) (*Job, error) {
 	return j, nil
 }
 
-// Close ends the preparing of batches and closes the data.
+// Close ends the other ranks and the preparing of batches, and closes the data.
 func (j *Job) Close() error {
+	err := j.ranks.end()
 	if j.feed != nil {
 		j.feed.close()
 	}
-	return j.Data.Close()
+	return errors.Join(err, j.Data.Close())
 }
 
 // openModel opens the model the run starts from, if it names one. Its shape and
@@ -159,7 +162,7 @@ func (j *Job) build(arena *memory.Arena) error {
 		return err
 	}
 	if j.Data.Valid != nil && j.Data.Valid.Len() > 0 {
-		if j.valid, err = j.windows(j.Data.Valid, sample.Spread{N: int64(j.Evaluation.Windows)}); err != nil {
+		if j.valid, err = j.windows(j.Data.Valid, sample.Spread{N: int64(j.Evaluation.Windows)}, j.Batch); err != nil {
 			return fmt.Errorf("validation: %w", err)
 		}
 	}
@@ -179,12 +182,14 @@ func (j *Job) build(arena *memory.Arena) error {
 	if j.valid != nil {
 		j.Loop.Evaluate = j.evaluate
 	}
-	j.weights, err = average.Attach(j.Loop, j.Average)
-	return err
+	if j.weights, err = average.Attach(j.Loop, j.Average); err != nil {
+		return err
+	}
+	return j.spread()
 }
 
-func (j *Job) windows(t *store.Tokens, order sample.Order) (*sample.Windows, error) {
-	w, err := sample.NewWindows(t, order, j.Batch, j.Model.Ctx)
+func (j *Job) windows(t *store.Tokens, order sample.Order, batch int) (*sample.Windows, error) {
+	w, err := sample.NewWindows(t, order, batch, j.Model.Ctx)
 	if err == nil && j.DataOptions.Packed {
 		return w.WithSegments()
 	}

@@ -56,7 +56,7 @@ type ordered struct {
 }
 
 func (o *ordered) batches(j *Job, _ *memory.Arena) (feed, error) {
-	w, err := j.windows(j.Data.Train, o.order(uint64(j.Seed)))
+	w, err := j.windows(j.Data.Train, j.ofRank(o.order(uint64(j.Seed))), j.Batch/j.Dist.Ranks())
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (l *loaded) close()             { l.loader.Close() }
 type pruned struct{ sample.InfoBatch }
 
 func (p *pruned) batches(j *Job, a *memory.Arena) (feed, error) {
-	w, err := j.windows(j.Data.Train, sample.Sequential{})
+	w, err := j.windows(j.Data.Train, sample.Sequential{}, j.Batch)
 	if err != nil {
 		return nil, err
 	}

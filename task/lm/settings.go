@@ -13,6 +13,7 @@ import (
 	"hasten/learn/optim"
 	"hasten/learn/schedule"
 	"hasten/model/net"
+	"hasten/scale/dist"
 	"hasten/task/recipe"
 	"hasten/task/run"
 )
@@ -57,6 +58,7 @@ type Settings struct {
 	Average     average.Average
 	Precision   precision.Policy
 	Sampler     sampler
+	Dist        dist.Plan
 
 	Recipe *recipe.Recipe // with every setting written out
 }
@@ -64,7 +66,7 @@ type Settings struct {
 // Parts describes the parts of all seams of a language-model run.
 func Parts() []part.Info {
 	return slices.Concat(net.Parts.Info(), net.Mixers.Info(), net.FFNs.Info(), loss.Parts.Info(), optim.Parts.Info(),
-		schedule.Parts.Info(), average.Parts.Info(), precision.Parts.Info(), samplers.Info())
+		schedule.Parts.Info(), average.Parts.Info(), precision.Parts.Info(), samplers.Info(), dist.Parts.Info())
 }
 
 // RunOptions describes the settings of a run that belong to no seam, by the
@@ -76,7 +78,7 @@ func RunOptions() []part.Option {
 
 // seams are the settings that name a part.
 var seams = []string{net.Parts.Seam, net.Mixers.Seam, net.FFNs.Seam, loss.Parts.Seam, optim.Parts.Seam,
-	schedule.Parts.Seam, average.Parts.Seam, precision.Parts.Seam, samplers.Seam}
+	schedule.Parts.Seam, average.Parts.Seam, precision.Parts.Seam, samplers.Seam, dist.Parts.Seam}
 
 // defaults are the settings of a recipe that sets nothing.
 func defaults() *Settings {
@@ -141,6 +143,9 @@ func (s *Settings) resolve() error {
 	if s.Precision, err = run.Build(r, &precision.Parts); err != nil {
 		return err
 	}
+	if s.Dist, err = run.Build(r, &dist.Parts); err != nil {
+		return err
+	}
 	return s.agree()
 }
 
@@ -158,7 +163,7 @@ func (s *Settings) agree() error {
 	case s.DataOptions.tokenIDs() && s.DataOptions.Packed:
 		return errors.New("data.packed=true: raw tokens do not tell where documents begin")
 	}
-	return nil
+	return s.agreeRanks()
 }
 
 // tokenIDs tells whether the data is token ids and not text.

@@ -66,7 +66,10 @@ func (j *Job) Begin(dir string) error {
 func (j *Job) Measure(r *track.Record) { r.BitsPerByte = j.Data.Valid.BitsPerByte(r.ValLoss) }
 
 // Save writes the model in Hugging Face layout, with the mean of the weights
-// where the run has one.
+// where the run has one. Where there are other ranks it ends them.
 func (j *Job) Save(dir string) error {
+	if err := j.ranks.end(); err != nil {
+		return err
+	}
 	return j.weights.With(func() error { return Save(dir, j.Model, j.Tokenizer) })
 }
