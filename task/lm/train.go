@@ -9,6 +9,7 @@ import (
 	"hasten/engine/part"
 	"hasten/learn/track"
 	"hasten/model/net"
+	"hasten/task/recipe"
 	"hasten/task/run"
 )
 
@@ -28,7 +29,17 @@ func Train(ctx context.Context, s *Settings, o run.Options) (Outcome, error) {
 		if o.Resume && run.Has(o.Dir, tokenizerFile) {
 			tokenizer = filepath.Join(o.Dir, tokenizerFile)
 		}
-		var err error
+		fresh := func(r *recipe.Recipe) (run.Job, error) {
+			s, err := Resolve(r)
+			if err != nil {
+				return nil, err
+			}
+			return newJob(s, tokenizer, note)
+		}
+		err := run.FindBounds(ctx, s.Schedule, s.Optimizer.Rate(), s.Recipe, note, fresh)
+		if err != nil {
+			return nil, err
+		}
 		j, err = newJob(s, tokenizer, note)
 		return j, err
 	})

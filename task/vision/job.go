@@ -17,6 +17,7 @@ import (
 	"hasten/learn/loop"
 	"hasten/learn/optim"
 	"hasten/learn/track"
+	"hasten/task/recipe"
 	"hasten/task/run"
 )
 
@@ -44,7 +45,17 @@ func Train(ctx context.Context, s *Settings, o run.Options) (Outcome, error) {
 	var j *Job
 	out, err := run.Train(ctx, o, func(note func(string)) (run.Job, error) {
 		note("reading " + s.Run.Data)
-		var err error
+		fresh := func(r *recipe.Recipe) (run.Job, error) {
+			s, err := Resolve(r)
+			if err != nil {
+				return nil, err
+			}
+			return NewJob(s)
+		}
+		err := run.FindBounds(ctx, s.Schedule, s.Optimizer.Rate(), s.Recipe, note, fresh)
+		if err != nil {
+			return nil, err
+		}
 		j, err = NewJob(s)
 		return j, err
 	})

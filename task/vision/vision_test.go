@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +26,7 @@ import (
 	"hasten/engine/rng"
 	"hasten/engine/tensor"
 	"hasten/learn/loop"
+	"hasten/learn/schedule"
 	"hasten/learn/track"
 	"hasten/task/recipe"
 	"hasten/task/run"
@@ -778,5 +780,23 @@ func TestOpenErrors(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s for %s: %v, want %q", c.new, c.old, err, c.want)
 		}
+	}
+}
+
+// TestRangeTest lets a run look for the bounds of its schedule: the recipe then
+// has them, and a resumed run does not look again.
+func TestRangeTest(t *testing.T) {
+	s := settings(t, stripesDir(t, 200, 40), "optim=sgd", "optim.lr=3", "schedule=clr", "schedule.auto=true")
+	out, err := Train(context.Background(), s, run.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved, err := run.OpenRecipe(out.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.Schedule.(*schedule.CLR)
+	if c.Auto || saved.Get("schedule.auto") != "false" || saved.Get("schedule.hi") != strconv.FormatFloat(c.Hi, 'g', -1, 64) || !(c.Lo < c.Hi) || c.Hi == schedule.NewCLR().Hi {
+		t.Errorf("bounds %v to %v; saved %s", c.Lo, c.Hi, saved.TOML())
 	}
 }
