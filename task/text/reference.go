@@ -48,9 +48,12 @@ func Difference(s *Settings) (largest, weight float64, err error) {
 			return rows, want
 		}
 	}
-	tokens, loss := t.train(context.Background(), nil)
-	if tokens != s.Epochs*c.tokens() {
-		return 0, 0, errors.New("not all texts were seen")
+	tokens, loss, err := t.train(context.Background(), nil)
+	if err == nil && tokens != s.Epochs*c.tokens() {
+		err = errors.New("not all texts were seen")
+	}
+	if err != nil {
+		return 0, 0, err
 	}
 	ref.train(c, s.Epochs, s.Rate, yes)
 	largest = math.Abs(loss-ref.loss) / ref.loss

@@ -304,6 +304,21 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A learning rate that is far too high is an error that says so.
+func TestDiverged(t *testing.T) {
+	data := file(t, "train.tsv", topics(500, 5, 1))
+	for _, loss := range losses {
+		dir := t.TempDir()
+		_, err := Train(context.Background(), settings(t, "data="+data, "loss="+loss, "lr=1e20", "threads=1"), Options{Dir: dir})
+		if err == nil || !strings.Contains(err.Error(), "lower lr (now 1e+20)") {
+			t.Errorf("%s: %v", loss, err)
+		}
+		if Is(dir) {
+			t.Errorf("%s: a model was written", loss)
+		}
+	}
+}
+
 // Own copies of rows lose nothing: after all have exchanged, the shared rows
 // are the sum of what every thread did, and all threads see them.
 func TestExchange(t *testing.T) {

@@ -3,6 +3,7 @@ package text
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"hasten/engine/atomicfile"
 	"hasten/engine/memory"
+	"hasten/engine/simd"
 	"hasten/task/run"
 )
 
@@ -125,8 +127,10 @@ func Fit(ctx context.Context, s *Settings, o Options) (Outcome, error) {
 	o.Note(fmt.Sprintf("%d texts, %d words, %d labels; %d embeddings of %d floats", len(c.examples), d.words.len(), len(labels), d.rows, s.Model.Dim))
 
 	begin = time.Now()
-	out.Texts, out.Tokens, out.Loss = len(c.examples), 0, 0
-	out.Tokens, out.Loss = t.train(ctx, o.Progress)
+	out.Texts = len(c.examples)
+	if out.Tokens, out.Loss, err = t.train(ctx, o.Progress); err != nil {
+		return out, err
+	}
 	out.Training = time.Since(begin).Seconds()
 	out.Interrupted = ctx.Err() != nil && out.Tokens < c.tokens()*s.Epochs
 	out.Memory = arena.Usage()
@@ -169,12 +173,13 @@ const stale = 512
 // train carries out all epochs, and returns the number of tokens seen and the
 // mean loss of the last epoch (as far as it went). Threads claim blocks of
 // texts in order, so a slow one holds up nobody.
-func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens int, loss float64) {
+func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens int, loss float64, err error) {
 	c, threads := t.corpus, t.width()
 	size := max(stale/threads, 16)
 	blocks := (len(c.examples) + size - 1) / size
 	total := c.tokens() * t.Epochs
 	var claimed, seen atomic.Int64
+	var diverged atomic.Bool
 	losses := make([]float64, blocks) // of the last epoch
 
 	var wg sync.WaitGroup
@@ -183,7 +188,7 @@ func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens in
 		go func() {
 			defer wg.Done()
 			w := t.worker(threads)
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && !diverged.Load() {
 				i := int(claimed.Add(1)) - 1
 				epoch, b := i/blocks, i%blocks
 				if epoch >= t.Epochs {
@@ -195,6 +200,9 @@ func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens in
 					before = c.examples[from-1].tokens
 				}
 				l := w.block(from, to, epoch*c.tokens()+before, total, uint64(t.Seed)<<40+uint64(i))
+				if math.IsNaN(l) {
+					diverged.Store(true)
+				}
 				if epoch == t.Epochs-1 {
 					losses[b] = l
 				}
@@ -214,10 +222,13 @@ func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens in
 	wg.Wait()
 	close(stop)
 	watching.Wait()
+	if diverged.Load() || !simd.Finite(t.input.table) {
+		return int(seen.Load()), math.NaN(), fmt.Errorf("training diverged: the weights are no longer finite numbers; lower lr (now %g)", t.Rate)
+	}
 	for _, l := range losses {
 		loss += l
 	}
-	return int(seen.Load()), loss / float64(len(c.examples))
+	return int(seen.Load()), loss / float64(len(c.examples)), nil
 }
 
 // watch reports progress until stop is closed.
