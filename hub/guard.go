@@ -33,6 +33,7 @@ type guard struct {
 	public   bool
 	sessions *sessions // nil: no password is asked for
 	origin   *http.CrossOriginProtection
+	tokened  []string      // patterns of requests that carry a token of their own
 	live     chan struct{} // a place for each live connection
 
 	mu    sync.Mutex
@@ -56,11 +57,14 @@ func newGuard(password string, public bool, v *views) *guard {
 // wrap lets through to next what may pass.
 func (g *guard) wrap(next http.Handler) http.Handler {
 	if g.sessions != nil {
-		next = g.sessions.wrap(next)
+		next = g.sessions.wrap(next, g.tokened)
 	}
 	// Forms from other sites are refused by Sec-Fetch-Site or Origin, which
 	// every browser sends with a POST; a request with neither comes from no
 	// browser and carries nobody's cookie.
+	for _, pattern := range g.tokened {
+		g.origin.AddInsecureBypassPattern(pattern)
+	}
 	next = g.origin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -44,9 +44,13 @@ func (s *sessions) digest(password string) []byte {
 	return key
 }
 
-// wrap asks for the password unless the session is open.
-func (s *sessions) wrap(next http.Handler) http.Handler {
+// wrap asks for the password unless the session is open, or the request matches
+// a pattern of those that carry a token.
+func (s *sessions) wrap(next http.Handler, tokened []string) http.Handler {
 	mux := http.NewServeMux()
+	for _, pattern := range tokened {
+		mux.Handle(pattern, next)
+	}
 	mux.HandleFunc("GET /assets/{name}", s.views.asset) // the login page's own
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) { s.form(w, r, http.StatusOK, "") })
 	mux.HandleFunc("POST /login", s.login)

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hasten/hub"
+	"hasten/hub/digest"
 	"hasten/hub/state"
 )
 
@@ -21,7 +22,7 @@ const passwordEnv = "HASTEN_PASSWORD"
 const shortestPassword = 12
 
 type serveFlags struct {
-	addr, runs, state, passwordFile string
+	addr, runs, state, passwordFile, digest string
 }
 
 func serveCommand() *cobra.Command {
@@ -44,6 +45,7 @@ server that speaks HTTPS before it where the network is not trusted.`,
 	fl.StringVar(&f.runs, "runs", runsDir, "directory of training runs")
 	fl.StringVar(&f.state, "state", "", "file for what is remembered (default: hasten/hub.db in the user's configuration)")
 	fl.StringVar(&f.passwordFile, "password-file", "", "file whose first line is the password that visitors must give")
+	fl.StringVar(&f.digest, "digest", "", "configuration of the daily mail: fetch papers, take subscriptions and send (see hasten digest)")
 	c.RunE = func(c *cobra.Command, _ []string) error { return serve(c, &f) }
 	return c
 }
@@ -57,12 +59,14 @@ func serve(c *cobra.Command, f *serveFlags) error {
 	if public && password == "" {
 		return usageError{fmt.Errorf("others can reach %s, so visitors need a password: give one with --password-file or %s, or listen on 127.0.0.1", f.addr, passwordEnv)}
 	}
-	if f.state == "" {
-		config, err := os.UserConfigDir()
-		if err != nil {
-			return fmt.Errorf("%w; name a file with --state", err)
+	var daily digest.Config
+	if f.digest != "" {
+		if daily, err = digest.Load(f.digest); err != nil {
+			return usageError{err}
 		}
-		f.state = filepath.Join(config, "hasten", "hub.db")
+	}
+	if f.state, err = stateFile(f.state); err != nil {
+		return err
 	}
 	l, err := net.Listen("tcp", f.addr)
 	if err != nil {
@@ -77,8 +81,32 @@ func serve(c *cobra.Command, f *serveFlags) error {
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
+	end := func() error { return nil }
+	if f.digest != "" {
+		if end, err = mountDigest(c.Context(), s, daily, db); err != nil {
+			return errors.Join(err, s.Close(), db.Close())
+		}
+	}
 	fmt.Fprintf(os.Stderr, "The page is at http://%s/\nCtrl-C ends it.\n", l.Addr())
-	return errors.Join(s.Serve(c.Context(), l), db.Close())
+	return errors.Join(s.Serve(c.Context(), l), end(), db.Close())
+}
+
+// mountDigest adds the daily mail to the page and starts to send it. end stops
+// it: a mail that is on its way is brought to its end.
+func mountDigest(ctx context.Context, s *hub.Server, config digest.Config, db *state.DB) (end func() error, err error) {
+	d, err := digest.Open(ctx, config, db, digest.Options{})
+	if err != nil {
+		return nil, err
+	}
+	s.Mount(digest.Path, "Daily papers", d.Handler(s.Page))
+	s.Tokened(digest.Tokened...)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	return func() error {
+		cancel()
+		return errors.Join(<-done, d.Close())
+	}, nil
 }
 
 // password is the one visitors must give, "" for none.
