@@ -94,7 +94,7 @@ func Climb(ctx context.Context, o Options) (*Ladder, error) {
 	for i, s := range o.Shapes {
 		rate := l.Rates.At(s.Weights())
 		o.note("rung %d of %d: %v, %s weights, learning rate %.2g", i+1, len(o.Shapes), s, Count(s.Weights()), rate)
-		j, err := o.job(s, o.Steps, rate)
+		j, err := o.job(s, o.Steps, rate, fmt.Sprint("evaluate.every=", max(o.Steps/Evaluations, 1)))
 		if err != nil {
 			return nil, err
 		}
@@ -129,11 +129,23 @@ func (o *Options) note(format string, args ...any) {
 	}
 }
 
-// job prepares a run with a steady rate.
+// Train makes a run of one shape outside the ladder, evaluated as its rungs are.
+func (o *Options) Train(ctx context.Context, s Shape, steps int, rate float64) (Rung, error) {
+	j, err := o.job(s, steps, rate, fmt.Sprint("evaluate.every=", max(steps/Evaluations, 1)))
+	if err != nil {
+		return Rung{}, err
+	}
+	r, err := run(ctx, j)
+	r.Shape, r.Rate = s, rate
+	return r, err
+}
+
+// job prepares a run with a steady rate, after a warm-up that all runs beside
+// the ladder share.
 func (o *Options) job(s Shape, steps int, rate float64, more ...string) (*lm.Job, error) {
 	settings := slices.Concat(o.Settings, s.Settings(), []string{
-		"schedule=constant", fmt.Sprint("schedule.warmup=", min(50, steps/8)), fmt.Sprint("optim.lr=", rate),
-		fmt.Sprint("steps=", steps), "time=0s", "target=0", fmt.Sprint("evaluate.every=", max(steps/Evaluations, 1)),
+		"schedule=constant", fmt.Sprint("schedule.warmup=", min(50, o.Steps/4)), fmt.Sprint("optim.lr=", rate),
+		fmt.Sprint("steps=", steps), "time=0s", "target=0",
 	}, more)
 	j, err := workload.New(o.Recipe, o.Seed, settings...)
 	if err != nil {

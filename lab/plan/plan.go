@@ -123,7 +123,8 @@ type Choice struct {
 // Time chooses size, batch and steps for so many seconds of training.
 func (m *Model) Time(seconds float64) (Choice, error) {
 	var best law.Choice
-	for windows := max(m.Ladder.Windows/4, 1); windows <= 4*m.Ladder.Windows; windows *= 2 {
+	// The noise tells what other batches do, but not for any that are far off.
+	for windows := max(m.Ladder.Windows/2, 1); windows <= 4*m.Ladder.Windows; windows *= 2 {
 		batch := m.tokens(windows)
 		c := m.plan(batch, func(n float64) float64 { return seconds / m.Throughput.Seconds(n, batch) })
 		if best.N == 0 || c.Loss < best.Loss {

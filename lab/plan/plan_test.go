@@ -181,13 +181,21 @@ func TestPlanted(t *testing.T) {
 	if c, err = m.Compute(flops); err != nil {
 		t.Fatal(err)
 	}
-	near("arithmetic", 6*c.N*c.Batch*c.Steps, flops, 0.001)
+	near("arithmetic of two products backward for one forward", 6*c.N*c.Batch*c.Steps, flops, 0.001)
 	l.Tokens = 1e5
 	if c, err = m.Compute(flops); err != nil || !c.Overfits {
 		t.Errorf("%v tokens for %v weights: %v, %v", l.Tokens, c.N, c.Overfits, err)
 	}
 	if _, err := m.Compute(1); err == nil {
 		t.Error("a budget of one operation")
+	}
+}
+
+// TestRates has rates that fall with size.
+func TestRates(t *testing.T) {
+	r := Rates{A: math.Log(0.1), B: -0.25}
+	if got := r.At(1e4); math.Abs(got-0.01) > 1e-12 {
+		t.Errorf("%v, want 0.01", got)
 	}
 }
 
