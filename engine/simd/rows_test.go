@@ -8,7 +8,8 @@ import (
 	"hasten/engine/rng"
 )
 
-// nearRows compares with float64 results; scale bounds the terms of the sums.
+// nearRows compares with float64 results of sums of at most some hundred terms
+// below 1.
 func nearRows(t *testing.T, what string, got []float32, want []float64) {
 	t.Helper()
 	for i := range want {

@@ -1,6 +1,7 @@
 package text
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -79,9 +80,12 @@ type Score struct {
 	Unknown  int     `json:"unknown"`  // texts whose labels did not occur in training; they count as wrong
 }
 
-// Evaluate measures the model on the labelled texts of a file.
-func (m *Model) Evaluate(ctx context.Context, path string, o *DataOptions) (Score, error) {
-	return m.evaluate(ctx, path, o, everything)
+// Evaluate measures the model on the labelled texts of a file. Options that are
+// empty are those of a recipe that does not set them.
+func (m *Model) Evaluate(ctx context.Context, path string, o DataOptions) (Score, error) {
+	d := defaults().DataOptions
+	o.Prefix, o.Label, o.Text = cmp.Or(o.Prefix, d.Prefix), cmp.Or(o.Label, d.Label), cmp.Or(o.Text, d.Text)
+	return m.evaluate(ctx, path, &o, everything)
 }
 
 func (m *Model) evaluate(ctx context.Context, path string, o *DataOptions, p portion) (Score, error) {

@@ -249,7 +249,7 @@ func TestTrainSaveOpen(t *testing.T) {
 				if m, err = Open(small); err != nil {
 					t.Fatal(err)
 				}
-				score, err := m.Evaluate(context.Background(), held, &s.DataOptions)
+				score, err := m.Evaluate(context.Background(), held, DataOptions{})
 				if err != nil || score.Accuracy < out.Valid.Accuracy-0.02 {
 					t.Errorf("in 8 bits: %+v, %v; before, %+v", score, err, out.Valid)
 				}

@@ -296,7 +296,7 @@ func (e *textRun) againstCNN() error {
 		return err
 	}
 	accuracy := func(m *text.Model, file string) (float64, error) {
-		score, err := m.Evaluate(e.Context, e.files[file], &text.DataOptions{})
+		score, err := m.Evaluate(e.Context, e.files[file], text.DataOptions{})
 		return 100 * score.Accuracy, err
 	}
 	ourRate, err := e.Tune("fastText", []float64{0.1, 0.25, 0.5, 1}, func(lr float64) (float64, error) {

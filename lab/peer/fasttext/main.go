@@ -272,7 +272,7 @@ func (r *run) finish(ctx context.Context, dir, test string) error {
 	if err != nil {
 		return err
 	}
-	score, err := m.Evaluate(ctx, test, &text.DataOptions{Prefix: "__label__"})
+	score, err := m.Evaluate(ctx, test, text.DataOptions{})
 	r.Accuracy = 100 * score.Accuracy
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
