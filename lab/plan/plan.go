@@ -261,15 +261,22 @@ func (o *Options) fit(ctx context.Context, seconds float64) error {
 	}
 }
 
-// train is the command that carries out a choice.
+// train is the command that carries out a choice: of a setting that is made
+// twice the last counts.
 func (c *Choice) train(o Options) string {
+	all := slices.Concat(o.Settings, c.Settings(), []string{
+		fmt.Sprint("batch=", c.Windows), "accumulate=1", "schedule=constant", fmt.Sprintf("optim.lr=%.2g", c.Rate),
+	})
+	key := func(setting string) string {
+		name, _, _ := strings.Cut(setting, "=")
+		return name
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "hasten train %s --steps %.0f", o.Recipe, c.Steps)
-	for _, s := range slices.Concat(o.Settings, c.Settings(), []string{
-		fmt.Sprint("batch=", c.Windows), "accumulate=1", "schedule=constant", fmt.Sprintf("optim.lr=%.2g", c.Rate),
-	}) {
-		if s == "model.kv=0" || s == "accumulate=1" {
-			continue // the defaults
+	for i, s := range all {
+		again := slices.ContainsFunc(all[i+1:], func(later string) bool { return key(later) == key(s) })
+		if again {
+			continue
 		}
 		if strings.ContainsAny(s, " '\"$\\*?;&|<>()") {
 			s = "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

@@ -113,6 +113,9 @@ func TestLadder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n := strings.Count(report.Train, "--set batch="); n != 1 {
+		t.Errorf("%s: the batch is set %d times", report.Train, n)
+	}
 	if s, err := lm.Resolve(r); err != nil || s.Model.Dim != c.Dim || s.Model.Layers != c.Layers || s.Model.Hidden != c.Hidden || s.Batch != c.Windows {
 		t.Errorf("%s: %+v, %v", report.Train, s, err)
 	}
