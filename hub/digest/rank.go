@@ -36,14 +36,17 @@ func Trend(votes int, age time.Duration) float64 {
 	return float64(votes+1) / math.Pow(max(0, age.Hours())+2, 1.5)
 }
 
-// nearHalf is the place at which a paper is half as near to a topic as the
-// nearest one.
-const nearHalf = 10
+// nearScale is the place at which nearness has fallen to a quarter.
+const nearScale = 10
+
+// leastForMeaning is how many papers it takes to learn what words mean: with
+// fewer, all of them are about everything.
+const leastForMeaning = 100
 
 // Rank lists the papers of the last days, the best first, at most n.
 //
 // Without topics the score is the trend. With topics it is trend × nearness,
-// and papers that are near to none are left out. Nearness is 1/(1 + place/10),
+// and papers that are near to none are left out. Nearness is 1/(1 + place/10)²,
 // where place counts from 0 along the papers that search finds for the topic,
 // by words and by meaning (package catalogue); of several topics the nearest
 // counts. Equal scores keep the older paper first, so the order is always the
@@ -68,7 +71,7 @@ func (d *Digest) rank(ctx context.Context, topics []string, n int, skip map[int6
 			return nil, err
 		}
 		for place, h := range hits {
-			if v := 1 / (1 + float64(place)/nearHalf); v > near[h.Number] {
+			if v := math.Pow(1+float64(place)/nearScale, -2); v > near[h.Number] {
 				near[h.Number], about[h.Number] = v, topic
 			}
 		}
@@ -129,7 +132,7 @@ func (d *Digest) current(ctx context.Context) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(papers) > 0 {
+	if len(papers) >= leastForMeaning {
 		search.SetVectors(catalogue.Learn(catalogue.Texts(entries), nil))
 	}
 	if d.index != nil {
