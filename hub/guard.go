@@ -62,9 +62,6 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 	// Forms from other sites are refused by Sec-Fetch-Site or Origin, which
 	// every browser sends with a POST; a request with neither comes from no
 	// browser and carries nobody's cookie.
-	for _, pattern := range g.tokened {
-		g.origin.AddInsecureBypassPattern(pattern)
-	}
 	next = g.origin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -173,7 +173,12 @@ func (s *Server) Mount(path, name string, h http.Handler) {
 // Tokened names requests, by patterns of http.ServeMux, that a token of their own
 // authorises, such as those that links in mails lead to: they need neither the
 // password nor the page's origin.
-func (s *Server) Tokened(patterns ...string) { s.guard.tokened = append(s.guard.tokened, patterns...) }
+func (s *Server) Tokened(patterns ...string) {
+	s.guard.tokened = append(s.guard.tokened, patterns...)
+	for _, p := range patterns {
+		s.guard.origin.AddInsecureBypassPattern(p)
+	}
+}
 
 // Page answers with a page in the common layout.
 func (s *Server) Page(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -239,8 +240,40 @@ type entry struct {
 	err   error
 }
 
+// maxDepth bounds how deep elements lie in each other; arXiv's lie four deep.
+const maxDepth = 64
+
+// shallow refuses a text with elements so deep that reading them, which recurses,
+// takes memory and time out of all proportion.
+func shallow(text []byte) error {
+	x := xml.NewDecoder(bytes.NewReader(text))
+	x.Strict = false
+	depth := 0
+	for {
+		t, err := x.RawToken()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch t.(type) {
+		case xml.StartElement:
+			depth++
+		case xml.EndElement:
+			depth--
+		}
+		if depth > maxDepth {
+			return fmt.Errorf("elements lie more than %d deep", maxDepth)
+		}
+	}
+}
+
 // parseAtom reads a feed as arXiv writes it.
 func parseAtom(text []byte) ([]entry, error) {
+	if err := shallow(text); err != nil {
+		return nil, fmt.Errorf("this is no Atom feed: %w", err)
+	}
 	feed, err := new(atom.Parser).Parse(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("this is no Atom feed: %w", err)

@@ -69,9 +69,9 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: problems %q\nwant %q", c.kind, problems, c.problems)
 		}
 	}
-	for _, c := range []struct{ kind, text string }{{ArXiv, ""}, {ArXiv, "<feed><entry>"}, {ArXiv, "{}"}, {ArXiv, "<rss/>"}, {HuggingFace, ""}, {HuggingFace, "{}"}, {HuggingFace, "[{}"}} {
+	for _, c := range []struct{ kind, text string }{{ArXiv, ""}, {ArXiv, "<feed><entry>"}, {ArXiv, "{}"}, {ArXiv, "<rss/>"}, {ArXiv, "<feed>" + strings.Repeat("<x:b>", 1e6)}, {HuggingFace, ""}, {HuggingFace, "{}"}, {HuggingFace, "[{}"}} {
 		if _, _, err := Parse(Feed{Name: "feed", Kind: c.kind}, []byte(c.text)); err == nil || !strings.HasPrefix(err.Error(), "feed: this is no ") {
-			t.Errorf("%s %q: %v", c.kind, c.text, err)
+			t.Errorf("%s %.60q: %v", c.kind, c.text, err)
 		}
 	}
 }
