@@ -32,7 +32,7 @@ type Options struct {
 	Recipe   string   // as for workload.Train
 	Settings []string // changes to it
 	Shapes   []Shape  // of the rungs, rising
-	Steps    int      // of each run
+	Steps    int      // of the highest rung; see StepsOf
 	Seed     uint64
 	Rates    *Rates // nil: tuned at the lowest and the middle rung
 	Note     func(format string, args ...any)
@@ -70,8 +70,8 @@ type Ladder struct {
 	Batch   float64  `json:"batch"`     // tokens in a step
 	Windows int      `json:"sequences"` // in a batch
 	Tokens  float64  `json:"tokens"`    // of training data
-	Steps   int      `json:"steps"`
-	Seconds float64  `json:"seconds"` // it all took
+	Steps   int      `json:"steps"`     // of the highest rung
+	Seconds float64  `json:"seconds"`   // it all took
 }
 
 // Evaluations is how often a run of a ladder is evaluated.
@@ -93,8 +93,9 @@ func Climb(ctx context.Context, o Options) (*Ladder, error) {
 	l.Rates = *o.Rates
 	for i, s := range o.Shapes {
 		rate := l.Rates.At(s.Weights())
-		o.note("rung %d of %d: %v, %s weights, learning rate %.2g", i+1, len(o.Shapes), s, Count(s.Weights()), rate)
-		j, err := o.job(s, o.Steps, rate, fmt.Sprint("evaluate.every=", max(o.Steps/Evaluations, 1)))
+		steps := o.StepsOf(s)
+		o.note("rung %d of %d: %v, %s weights, %d steps, learning rate %.2g", i+1, len(o.Shapes), s, Count(s.Weights()), steps, rate)
+		j, err := o.job(s, steps, rate, fmt.Sprint("evaluate.every=", steps/Evaluations))
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +123,15 @@ func Climb(ctx context.Context, o Options) (*Ladder, error) {
 // middle one. The best steady rate falls with the length of a run, so that
 // those of trials half as long are a little high for all.
 func (o *Options) Tuned() []Shape { return []Shape{o.Shapes[0], o.Shapes[len(o.Shapes)/2]} }
+
+// StepsOf is the length of a rung: it grows with the root of how much smaller
+// the rung is than the highest. So the low ones, which cost little, show what
+// many steps do; from runs of one length the two terms of L(N,S) are hard to
+// tell apart.
+func (o *Options) StepsOf(s Shape) int {
+	steps := float64(o.Steps) * math.Sqrt(o.Shapes[len(o.Shapes)-1].Weights()/s.Weights())
+	return int(math.Ceil(steps/Evaluations)) * Evaluations
+}
 
 func (o *Options) note(format string, args ...any) {
 	if o.Note != nil {
@@ -224,8 +234,8 @@ func (l *Ladder) timeBatches(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Points are the losses that the law is fitted to: those after a warm-up of an
-// eighth of the run.
+// Points are the losses that the law is fitted to: those after an eighth of the
+// highest rung's steps, which leaves out the warm-up.
 func (l *Ladder) Points() []law.Point {
 	var all []law.Point
 	for _, r := range l.Rungs {

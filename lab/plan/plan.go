@@ -104,8 +104,9 @@ func Fit(l *Ladder) (*Model, error) {
 	return m, err
 }
 
-// reach is how far above the largest rung a law is stretched.
-const reach = 10
+// A law is stretched to half the lowest rung's size and to ten times the
+// highest's.
+const below, above = 0.5, 10
 
 // Choice is a run that a model advises.
 type Choice struct {
@@ -145,10 +146,15 @@ func (m *Model) Compute(flops float64) (Choice, error) {
 	return m.choice(s, batch, steps(s.Weights()))
 }
 
-// plan looks at the sizes between the lowest rung and ten times the highest.
+// plan looks at the sizes that the law is stretched to.
 func (m *Model) plan(batch float64, steps func(n float64) float64) law.Choice {
+	lo, hi := m.bounds()
+	return m.Laws.Plan(lo, hi, batch, steps)
+}
+
+func (m *Model) bounds() (lo, hi float64) {
 	rungs := m.Ladder.Rungs
-	return m.Laws.Plan(rungs[0].N, reach*rungs[len(rungs)-1].N, batch, steps)
+	return below * rungs[0].N, above * rungs[len(rungs)-1].N
 }
 
 // tokens are those of a batch of windows.
@@ -172,8 +178,8 @@ func (m *Model) choice(s Shape, batch, steps float64) (Choice, error) {
 	achieved := func(batch float64) float64 { return 1 + m.Laws.Batch.Critical(loss)/batch }
 	c.Rate = m.Ladder.Rates.At(n) * math.Sqrt(achieved(m.Ladder.Batch)/achieved(batch))
 	c.Stop = 1.1 * c.Converged
-	rungs := m.Ladder.Rungs
-	c.Limit = n <= rungs[0].N*1.1 || n >= reach*rungs[len(rungs)-1].N/1.1
+	lo, hi := m.bounds()
+	c.Limit = n < 1.2*lo || n > hi/1.2
 	c.Overfits = batch*steps > m.Ladder.Tokens && law.Overfits(n, m.Ladder.Tokens)
 	const refits = 200
 	var err error
@@ -239,18 +245,18 @@ func (o *Options) fit(ctx context.Context, seconds float64) error {
 		if len(shapes) < rungs {
 			continue
 		}
-		// The runs, four trials half as long of each tuned rung, and a third for
-		// evaluations and noise.
+		// The runs, four trials of each tuned rung, half as long as the highest
+		// run, and a third for evaluations and noise.
 		low := len(shapes) - rungs
 		cost := 2*each[low] + 2*each[low+rungs/2]
-		for _, t := range each[low:] {
-			cost += t
+		for i := low; i < len(shapes); i++ {
+			cost += each[i] * math.Sqrt(s.Weights()/shapes[i].Weights())
 		}
 		cost *= 4.0 / 3
 		left := seconds - time.Since(begin).Seconds()
 		steps := int(left / cost)
 		if low == 0 && steps < fewest {
-			return fmt.Errorf("%w: one of %d rungs with %d steps each takes about %.0f s here, and has %.0f s", ErrBudget, rungs, fewest, fewest*cost, seconds)
+			return fmt.Errorf("%w: one of %d rungs, the highest with %d steps, takes about %.0f s here, and has %.0f s", ErrBudget, rungs, fewest, fewest*cost, seconds)
 		}
 		if low > 0 && steps < usual {
 			return nil // the rungs before
@@ -290,10 +296,10 @@ func (c *Choice) train(o Options) string {
 func (r *Report) Write(w io.Writer) error {
 	var b strings.Builder
 	m, l, c := r.Model, r.Model.Ladder, &r.Choice
-	fmt.Fprintf(&b, "Ladder of %d sizes, %d steps each, in %.0f s of a budget of %.0f s:\n\n", len(l.Rungs), l.Steps, l.Seconds, r.Budget)
-	fmt.Fprintf(&b, "  %8s  %-16s  %9s  %9s  %8s\n", "weights", "shape", "rate", "loss", "ms/step")
+	fmt.Fprintf(&b, "Ladder of %d sizes in %.0f s of a budget of %.0f s:\n\n", len(l.Rungs), l.Seconds, r.Budget)
+	fmt.Fprintf(&b, "  %8s  %-16s  %9s  %6s  %9s  %8s\n", "weights", "shape", "rate", "steps", "loss", "ms/step")
 	for _, g := range l.Rungs {
-		fmt.Fprintf(&b, "  %8s  %-16s  %9.2g  %9.4f  %8.1f\n", Count(g.N), g.Shape, g.Rate, g.Loss, 1000*g.Step)
+		fmt.Fprintf(&b, "  %8s  %-16s  %9.2g  %6.0f  %9.4f  %8.1f\n", Count(g.N), g.Shape, g.Rate, g.Points[len(g.Points)-1].S, g.Loss, 1000*g.Step)
 	}
 	s := m.Laws.Size
 	fmt.Fprintf(&b, "\nLaw, N weights outside the embeddings, S steps at a large batch, in nats per token:\n")

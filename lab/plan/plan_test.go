@@ -18,9 +18,9 @@ import (
 
 func TestShapes(t *testing.T) {
 	last := 0.0
-	for n := 25e3; n < 1e9; n *= 1.1 {
+	for n := 12e3; n < 1e9; n *= 1.1 {
 		s := ShapeOf(n)
-		if off := s.Weights() / n; off < 0.65 || off > 1.55 {
+		if off := s.Weights() / n; off < 0.75 || off > 1.33 {
 			t.Errorf("%v for %v weights has %v", s, n, s.Weights())
 		}
 		if s.Weights() < last {
@@ -74,14 +74,17 @@ func TestLadder(t *testing.T) {
 		if r.N != r.Weights() {
 			t.Errorf("%v has %v weights outside the embeddings, by its shape %v", r.Shape, r.N, r.Weights())
 		}
-		if len(r.Points) != Evaluations || r.Points[Evaluations-1].S != 48 || r.Points[Evaluations-1].Loss != r.Loss {
+		if len(r.Points) != Evaluations || r.Points[Evaluations-1].S != float64(o.StepsOf(r.Shape)) || r.Points[Evaluations-1].Loss != r.Loss {
 			t.Errorf("%+v", r.Points)
 		}
 		if r.Rate != l.Rates.At(r.N) {
 			t.Errorf("a rate of %v", r.Rate)
 		}
 	}
-	if n := len(l.Points()); n != 3*(Evaluations-1) {
+	if a, b, c := o.StepsOf(o.Shapes[0]), o.StepsOf(o.Shapes[1]), o.StepsOf(o.Shapes[2]); a <= b || b <= c || c != 48 {
+		t.Errorf("%d, %d and %d steps", a, b, c)
+	}
+	if n := len(l.Points()); n != 3*Evaluations-1 {
 		t.Errorf("%d points without the warm-up's", n)
 	}
 	m, err := Fit(l)

@@ -29,12 +29,15 @@ func NewShape(layers, dim int) Shape {
 }
 
 // ShapeOf is the buildable shape nearest to n weights: of at least two layers,
-// 24 to 48 times as wide as deep, in sixteens. The paper finds that shape
-// matters little within such bounds.
+// 24 to 48 times as wide as deep but for the smallest, in sixteens or below 64
+// in eights. The paper finds that shape matters little within such bounds.
 func ShapeOf(n float64) Shape {
 	var best Shape
 	least := math.Inf(1)
-	for dim := 32; ; dim += 16 {
+	for dim := 16; ; dim += 8 {
+		if dim > 64 && dim%16 != 0 {
+			continue
+		}
 		for layers := max(2, (dim+47)/48); layers <= max(2, dim/24); layers++ {
 			s := NewShape(layers, dim)
 			if off := math.Abs(math.Log(s.Weights() / n)); off < least {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"hasten/engine/rng"
 	"hasten/lab/card"
@@ -184,7 +185,7 @@ func (e *scalingRun) climb() error {
 	for _, t := range e.ladder.Rates.Trials {
 		trials = append(trials, fmt.Sprintf("%s at %.2g: %.3f", plan.Count(t.N), t.Rate, t.Loss))
 	}
-	e.Note("Learning rates were tuned in trials of %d steps (loss, %v), and follow N^%.2f between and beyond. Rates are steady, so that every evaluation is the end of a run.", e.options.Steps/2, trials, e.ladder.Rates.B)
+	e.Note("Rungs are %d to %d steps long, the lower the longer. Learning rates were tuned in trials of %d steps (%v), and follow N^%.2f between and beyond. Rates are steady, so that every evaluation is the end of a run.", e.options.Steps, e.options.StepsOf(e.options.Shapes[0]), e.options.Steps/2, strings.Join(trials, ", "), e.ladder.Rates.B)
 	critical := l.Batch.Critical(e.ladder.Rungs[len(e.ladder.Rungs)-1].Loss)
 	e.Note("The law on this data: L(N,S) = (%.3g/N)^%.3f + (%.3g/Smin)^%.3f, with a critical batch of %s tokens at the largest rung's loss, against %s in a batch.", l.Size.Nc, l.Size.AlphaN, l.Size.Sc, l.Size.AlphaS, plan.Count(critical), plan.Count(e.ladder.Batch))
 	e.Note("A step of N weights on B tokens took %.2g s + B·(%.2g + %.2g·N) s; other work on the machine changes these times, not the losses.", e.model.Throughput.Step, e.model.Throughput.Token, e.model.Throughput.Weight)
@@ -212,7 +213,10 @@ func (e *scalingRun) train(arm string, seed uint64, s plan.Shape, steps int) (pl
 // heldOut predicts a run of four times the largest rung's size.
 func (e *scalingRun) heldOut() error {
 	top := e.ladder.Rungs[len(e.ladder.Rungs)-1]
-	s := plan.ShapeOf(4 * top.N)
+	var s plan.Shape
+	for n := 4 * top.N; s.Weights() < 4*top.N; n *= 1.05 {
+		s = plan.ShapeOf(n)
+	}
 	predicted := e.model.Laws.Loss(s.Weights(), float64(e.options.Steps), e.ladder.Batch)
 	r, err := e.train("held out", e.options.Seed, s, e.options.Steps)
 	if err != nil {
@@ -248,9 +252,9 @@ func (e *scalingRun) shapes() error {
 // planned compares the planned size with half and twice of it, and with sizes
 // and steps that grow alike, at equal arithmetic.
 func (e *scalingRun) planned() error {
-	flops := 4e11
+	flops := 8e11
 	if e.Quick {
-		flops = 4e10
+		flops = 6e10
 	}
 	c, err := e.model.Compute(flops)
 	if err != nil {
