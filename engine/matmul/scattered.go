@@ -63,6 +63,7 @@ type scattered struct {
 
 	// Of SumScattered.
 	rows     int // of C
+	high     int // and of a task
 	residual []float32
 	add      bool
 }
@@ -71,8 +72,8 @@ const (
 	scatterUnits = 128 << 10 // of B that a task lays out, about
 	scatterRows  = 48        // of A that it takes at a time: whole tiles
 	scatterTask  = 384       // rows of a group in a task
-	sumTask      = 2048      // rows of C in a task of SumScattered
-	sumWidth     = 128       // and columns
+	sumTask      = 2048      // rows of C in a task of SumScattered, at most
+	sumLeast     = 128       // and at least
 )
 
 func (s Scattered) job(width int) scattered {
@@ -128,13 +129,15 @@ func MulScattered(s Scattered) {
 // or adds the sums to what C holds. residual [rows, N] may be nil. Within a
 // group C.Index must ascend.
 func SumScattered(s Scattered, rows int, residual []float32, add bool) {
-	j := s.job(sumWidth)
+	j := s.job(s.N)
 	j.rows, j.residual, j.add = rows, residual, add
+	j.spread()
 	// A task owns a part of C: no other adds to it, and it meets the groups in
-	// their order.
-	sumLoop.Run(par.Pieces(rows, sumTask)*j.colTasks, j, func(j *scattered, i int) {
+	// their order. So every element is the same sequence of operations whatever
+	// the tasks.
+	sumLoop.Run(par.Pieces(rows, j.high)*j.colTasks, j, func(j *scattered, i int) {
 		c0, c1 := par.Bounds(i%j.colTasks, j.width, j.N)
-		r0, r1 := par.Bounds(i/j.colTasks, sumTask, j.rows)
+		r0, r1 := par.Bounds(i/j.colTasks, j.high, j.rows)
 		if !j.add {
 			for r := r0; r < r1; r++ {
 				c := j.C.Data[r*j.C.LD:]
@@ -151,6 +154,18 @@ func SumScattered(s Scattered, rows int, residual []float32, add bool) {
 			j.multiply(g, lo, firstFrom(index, lo, r1), c0, c1, true)
 		}
 	})
+}
+
+// spread cuts C into tasks for all cores, and no more: every task goes through A,
+// and tasks of the same columns lay out the same of B.
+func (j *scattered) spread() {
+	high := max(1, par.Pieces(j.rows, sumTask))
+	panels := par.Pieces(j.N, j.gemm.Cols)
+	parts := min(panels, max(j.colTasks, par.Pieces(par.Width(), high)))
+	j.width = par.Pieces(panels, parts) * j.gemm.Cols
+	j.colTasks = par.Pieces(j.N, j.width)
+	high = max(high, par.Pieces(par.Width(), j.colTasks))
+	j.high = max(sumLeast, par.Pieces(j.rows, high))
 }
 
 // firstFrom is the first place at or after lo whose index is at least row.
@@ -227,29 +242,35 @@ func (j *scattered) multiply(g, lo, hi, c0, c1 int, sum bool) {
 // tiles computes rows r … r+n-1 by kernels that find rows of A and of C by their
 // indices: nothing but the lists of indices is padded to whole tiles.
 func (j *scattered) tiles(r, n, c0, c1 int, b *blocked, sum bool) {
-	var ai, ci [simd.GatherTile]int32
+	var own [2][simd.GatherTile]int32
+	ai, ci := indices(j.A.Index, r, n, &own[0]), indices(j.C.Index, r, n, &own[1])
 	var w [simd.GatherTile]float32
-	for i := range ai {
-		row := r + min(i, n-1)
-		ai[i], ci[i], w[i] = int32(row), int32(row), 1
-		if j.A.Index != nil {
-			ai[i] = j.A.Index[row]
-		}
-		if j.C.Index != nil {
-			ci[i] = j.C.Index[row]
-		}
+	for i := range w[:n] {
+		w[i] = 1
 		if j.Weights != nil {
-			w[i] = j.Weights[j.Weight[row]]
+			w[i] = j.Weights[j.Weight[r+i]]
 		}
 	}
-	cols := j.gemm.Cols
-	for p := 0; p*cols < c1-c0; p++ {
-		for k := range j.blocks.count {
-			from, to := j.blocks.bounds(k)
-			simd.GatherRows(n, min(cols, c1-c0-p*cols), to-from, j.A.Data[from:], &ai, j.A.LD,
-				b.slab.panel(&j.blocks, k, p, cols), j.C.Data[c0+p*cols:], &ci, j.C.LD, &w, sum || k > 0)
+	for k := range j.blocks.count {
+		from, to := j.blocks.bounds(k)
+		panels := b.slab.units[from*par.Pieces(c1-c0, j.gemm.Cols)*j.gemm.Cols:] // of this block
+		simd.GatherRows(n, c1-c0, to-from, j.A.Data[from:], ai, j.A.LD, panels, j.C.Data[c0:], ci, j.C.LD, &w, sum || k > 0)
+	}
+}
+
+// indices are those of rows r … r+n-1, and others to fill a tile: what follows in
+// the list, or where that ends the last one.
+func indices(index []int32, r, n int, own *[simd.GatherTile]int32) *[simd.GatherTile]int32 {
+	if r+len(own) <= len(index) {
+		return (*[simd.GatherTile]int32)(index[r:])
+	}
+	for i := range own {
+		row := r + min(i, n-1)
+		if own[i] = int32(row); index != nil {
+			own[i] = index[row]
 		}
 	}
+	return own
 }
 
 // keep is the factor on what a tile of C holds already.
@@ -407,12 +428,9 @@ func (j *scatteredGrad) sum(g, m0, m1, n0, n1 int) {
 // tiles adds the products of rows r … r+n-1 by a kernel that finds rows of A by
 // their indices. The last tile reaches back over rows that are done.
 func (j *scatteredGrad) tiles(r, n, m0, m1, n0, n1 int, b []float32, ldb int, c []float32, add bool) {
-	cols := j.gemm.Cols
 	for m := m0; m < m1; m += simd.GatherTile {
 		from := min(m, m1-simd.GatherTile)
-		for p := n0; p < n1; p += cols {
-			simd.GatherOuter(m-from, min(cols, n1-p), j.A.Data[from:], j.A.Index[r:r+n], j.A.LD, b[p-n0:], ldb, c[from*j.N+p:], j.N, add)
-		}
+		simd.GatherOuter(m-from, n1-n0, j.A.Data[from:], j.A.Index[r:r+n], j.A.LD, b, ldb, c[from*j.N+n0:], j.N, add)
 	}
 }
 

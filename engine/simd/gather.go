@@ -10,32 +10,37 @@ const GatherTile = 12
 // in use. Elsewhere rows are laid out before they are multiplied.
 func HasGather() bool { return hasGather() }
 
-// GatherRows multiplies m ≤ GatherTile rows that lie anywhere by a panel of B,
-// laid out as [k, 32], and stores w[i] times the product where it belongs:
+// GatherRows multiplies m ≤ GatherTile rows that lie anywhere by B, laid out in
+// panels [k, 32] one after the other, and stores w[i] times the product where it
+// belongs:
 //
 //	C[ci[i]] = w[i]·A[ai[i]]·B   for i < m, or += with add
 //
-// of n ≤ 32 columns. Rows of A are lda floats apart, those of C ldc. All indices
-// of ai must be valid: those from m on are read and come to nothing.
+// of n columns. Rows of A are lda floats apart, those of C ldc. All indices of ai
+// must be valid: those from m on are read and come to nothing.
 func GatherRows(m, n, k int, a []float32, ai *[GatherTile]int32, lda int, b, c []float32, ci *[GatherTile]int32, ldc int, w *[GatherTile]float32, add bool) {
 	checkBlock("A", rowsTo(ai[:]), k, a, lda)
-	checkBlock("B", k, 32, b, 32)
+	checkBlock("B", (n+31)/32*k, 32, b, 32)
 	checkBlock("C", rowsTo(ci[:m]), n, c, ldc)
-	gatherRows(m, n, k, a, ai, lda, b, c, ci, ldc, w, add)
+	for i := 0; i < n; i += 32 {
+		gatherRows(m, min(32, n-i), k, a, ai, lda, b[i*k:], c[i:], ci, ldc, w, add)
+	}
 }
 
 // GatherOuter multiplies columns of rows that lie anywhere with rows of B,
 //
 //	C = Σ A[ai[p]]ᵀ·B[p]   over all p, or += with add
 //
-// for GatherTile columns from the first of A on, and n ≤ 32 columns of B, whose
-// rows, ldb floats apart, have room for 32. Of C's GatherTile rows those before
-// first are left alone.
+// for GatherTile columns from the first of A on, and the first n of B, whose
+// rows, ldb floats apart, have room for a multiple of 32. Of C's GatherTile rows
+// those before first are left alone.
 func GatherOuter(first, n int, a []float32, ai []int32, lda int, b []float32, ldb int, c []float32, ldc int, add bool) {
 	checkBlock("A", rowsTo(ai), GatherTile, a, lda)
-	checkBlock("B", len(ai), 32, b, ldb)
+	checkBlock("B", len(ai), (n+31)/32*32, b, ldb)
 	checkBlock("C", GatherTile, n, c, ldc)
-	gatherOuter(first, n, a, ai, lda, b, ldb, c, ldc, add)
+	for i := 0; i < n; i += 32 {
+		gatherOuter(first, min(32, n-i), a, ai, lda, b[i:], ldb, c[i:], ldc, add)
+	}
 }
 
 // rowsTo is the number of rows up to the last of a list.

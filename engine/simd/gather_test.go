@@ -39,8 +39,9 @@ func TestGather(t *testing.T) {
 		for _, n := range []int{1, 15, 16, 17, 31, 32} {
 			for _, m := range []int{1, 5, 12} {
 				for _, add := range []bool{false, true} {
+					n := n * 3 // several panels
 					lda, ldc := k+3, n+5
-					a, b, c := random(rows*lda), random(k*32), random(rows*ldc)
+					a, b, c := random(rows*lda), random(k*32*3), random(rows*ldc)
 					var ai, ci [GatherTile]int32
 					var w [GatherTile]float32
 					places := s.Permutation(rows)
@@ -52,7 +53,7 @@ func TestGather(t *testing.T) {
 						for j := range n {
 							var sum float64
 							for p := range k {
-								sum += float64(a[int(ai[i])*lda+p]) * float64(b[p*32+j])
+								sum += float64(a[int(ai[i])*lda+p]) * float64(b[(j/32*k+p)*32+j%32])
 							}
 							at := int(ci[i])*ldc + j
 							if !add {
@@ -70,7 +71,8 @@ func TestGather(t *testing.T) {
 			}
 			for _, first := range []int{0, 4, 11} {
 				for _, add := range []bool{false, true} {
-					lda, ldb, ldc := GatherTile+3, 35, n+5
+					n := n * 3 // several panels
+					lda, ldb, ldc := GatherTile+3, 99, n+5
 					a, b, c := random(rows*lda), random(k*ldb), random(GatherTile*ldc)
 					ai := make([]int32, k)
 					for p := range ai {
