@@ -86,8 +86,8 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		trainCommand(), sampleCommand(), evalCommand(), exportCommand(),
-		tabularCommand(), dataCommand(), partsCommand(), benchCommand(), doctorCommand(),
-		papersCommand(), reproduceCommand(), compareCommand(), serveCommand(), versionCommand(),
+		textCommand(), tabularCommand(), dataCommand(), partsCommand(), planCommand(), benchCommand(), doctorCommand(),
+		papersCommand(), reproduceCommand(), compareCommand(), serveCommand(), digestCommand(), versionCommand(),
 	)
 	root.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	wrapArgs(root)
