@@ -292,6 +292,16 @@ func (c *Choice) train(o Options) string {
 	return b.String()
 }
 
+// stretch is how far a choice lies beyond the ladder: in size, and in steps,
+// those with other batches for as many of the ladder's.
+func (m *Model) stretch(c *Choice) (size, steps float64) {
+	var n, longest float64
+	for _, p := range m.smin {
+		n, longest = max(n, p.N), max(longest, p.S)
+	}
+	return c.N / n, m.Laws.Batch.Smin(c.Steps, c.Batch, c.Loss) / longest
+}
+
 // Write prints a plan.
 func (r *Report) Write(w io.Writer) error {
 	var b strings.Builder
@@ -312,8 +322,8 @@ func (r *Report) Write(w io.Writer) error {
 	fmt.Fprintf(&b, "\nPlan for the %.0f s left: %s weights (%v), %d sequences of a batch (%s tokens), %.0f steps\n", r.Budget-l.Seconds, Count(c.N), c.Shape, c.Windows, Count(c.Batch), c.Steps)
 	fmt.Fprintf(&b, "  loss to expect %.4f, in nine of ten cases between %.4f and %.4f, at a steady rate; one that falls ends a little lower\n", c.Loss, c.Interval.Lo, c.Interval.Hi)
 	fmt.Fprintf(&b, "  this size would converge to %.3f by the law; training past %.3f, a tenth above, is better spent on a larger one\n", c.Converged, c.Stop)
-	if c.N > l.Rungs[len(l.Rungs)-1].N*4 {
-		fmt.Fprintf(&b, "  the law is stretched to %.1f times its largest size\n", c.N/l.Rungs[len(l.Rungs)-1].N)
+	if size, steps := m.stretch(c); size > 4 || steps > 4 {
+		fmt.Fprintf(&b, "  the law is stretched to %.1f times the ladder's largest size and %.1f times its longest run: a larger --share would tell more\n", size, steps)
 	}
 	if c.Limit {
 		b.WriteString("  the best size may lie beyond those that the ladder lets judge\n")

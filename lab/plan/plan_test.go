@@ -181,6 +181,13 @@ func TestPlanted(t *testing.T) {
 	if c.Overfits {
 		t.Error("with a thousand million tokens")
 	}
+	if size, _ := m.stretch(&Choice{Choice: law.Choice{N: 2 * l.Rungs[4].N, Steps: 1, Batch: 1, Loss: 1}}); math.Abs(size-2) > 1e-9 {
+		t.Errorf("twice the largest size is stretched %v times", size)
+	}
+	last := l.Rungs[0].Points[7] // the highest loss after so many steps, so the largest Smin
+	if _, steps := m.stretch(&Choice{Choice: law.Choice{N: 1, Steps: 3 * last.S, Batch: l.Batch, Loss: last.Loss}}); math.Abs(steps-3) > 1e-9 {
+		t.Errorf("three times the steps are stretched %v times", steps)
+	}
 	near("the early stop", c.Stop, 1.1*c.Converged, 1e-12)
 
 	const flops = 2e13

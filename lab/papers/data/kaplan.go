@@ -82,7 +82,7 @@ func kaplan(r *experiment.Run) error {
 		Steps:    512, Seed: 1, Note: r.Progress,
 	}}
 	if r.Quick {
-		e.options.Shapes, e.options.Steps = e.options.Shapes[:3], 160
+		e.options.Shapes, e.options.Steps = e.options.Shapes[:3], 128
 	}
 	for _, step := range []func() error{e.planted, e.table, e.climb, e.heldOut, e.shapes, e.planned} {
 		if err := step(); err != nil {
