@@ -3,6 +3,7 @@ package text
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -73,7 +74,11 @@ func Train(ctx context.Context, s *Settings, o Options) (out Outcome, err error)
 	}
 	if s.Recipe != nil {
 		path := filepath.Join(o.Dir, run.RecipeFile)
-		if err := os.WriteFile(path, s.Recipe.TOML(), 0o666); err != nil {
+		err := atomicfile.WriteFile(path, func(w io.Writer) error {
+			_, err := w.Write(s.Recipe.TOML())
+			return err
+		})
+		if err != nil {
 			return out, err
 		}
 	}
