@@ -66,6 +66,7 @@ type view struct {
 	Form    form
 	Papers  []Ranked
 	Asked   bool   // papers for topics are shown
+	Open    bool   // there is a mail server: people can subscribe
 	Problem string // with what was sent
 	Done    string // what has been done
 	Text    string
@@ -147,10 +148,17 @@ func (p *site) frontWith(w http.ResponseWriter, r *http.Request, status int, f f
 		p.broken(w, r, err)
 		return
 	}
-	p.page(w, r, status, "front", "Daily papers", view{Form: f, Papers: papers, Asked: len(topics) > 0, Problem: problem})
+	p.page(w, r, status, "front", "Daily papers", view{Form: f, Papers: papers, Asked: len(topics) > 0, Open: p.config.Mail.Host != "", Problem: problem})
 }
 
+// closed is what is said where the digest has no mail server.
+const closed = "Nobody can subscribe here: the configuration of this page names no mail server."
+
 func (p *site) subscribe(w http.ResponseWriter, r *http.Request) {
+	if p.config.Mail.Host == "" {
+		p.say(w, r, http.StatusServiceUnavailable, closed)
+		return
+	}
 	reader, f, err := p.reader(r)
 	if err == nil && !p.limits.allow(r.RemoteAddr) {
 		w.Header().Set("Retry-After", "60")

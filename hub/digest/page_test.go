@@ -152,6 +152,10 @@ func TestNobodyLearnsWhoReads(t *testing.T) {
 
 func TestSubscribingIsBounded(t *testing.T) {
 	k := open(t, "")
+	if status, page := k.ask(t, "POST", "/digest", wishes("ann@example.org")); status != 503 || !strings.Contains(page, closed) {
+		t.Errorf("without a mail server: %d %s", status, page)
+	}
+	k.Digest.config.Mail.Host = "smtp.example.org"
 	for i := range eachBurst + 1 {
 		status, page := k.ask(t, "POST", "/digest", wishes(fmt.Sprintf("r%d@example.org", i)))
 		if want := map[bool]int{false: 200, true: 429}[i == eachBurst]; status != want {
@@ -162,6 +166,7 @@ func TestSubscribingIsBounded(t *testing.T) {
 
 func TestWhatCannotBeSubscribed(t *testing.T) {
 	k := open(t, "")
+	k.Digest.config.Mail.Host = "smtp.example.org"
 	for _, c := range []struct{ name, field, value, want string }{
 		{"no address", "address", "nobody", "That is no e-mail address"},
 		{"a name", "address", "Ann <ann@example.org>", "That is no e-mail address"},

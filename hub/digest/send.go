@@ -122,7 +122,7 @@ func (d *Digest) Send(ctx context.Context, early bool) (r Report, err error) {
 		r.Deliveries = append(r.Deliveries, Delivery{Address: t.Address, Day: t.day, State: stateBegun, Note: "the next run sends it"})
 	}
 	if len(due) > 0 {
-		return r, fmt.Errorf("%d mails are left to the next run: %w", len(due), lastErr)
+		return r, fmt.Errorf("left to the next run: %d of the mails: %w", len(due), lastErr)
 	}
 	return r, nil
 }

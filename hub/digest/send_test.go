@@ -155,7 +155,7 @@ func TestTheServerSaysNo(t *testing.T) {
 	s.tell(t, "refuse-later@example.org", "450")
 	s.tell(t, "hangup-hangup@example.org", "")
 	r, err := k.Send(t.Context(), false)
-	if err == nil || !strings.Contains(err.Error(), "1 mails are left to the next run: later@example.org") {
+	if err == nil || !strings.Contains(err.Error(), "left to the next run: 1 of the mails: later@example.org") {
 		t.Errorf("error %v", err)
 	}
 	states := func(r Report) string {
@@ -457,4 +457,46 @@ func TestOneProcessSends(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.send(t)
+}
+
+// Run fetches, sends what is due, and answers who subscribes at once.
+func TestRun(t *testing.T) {
+	s := startServer(t)
+	k := open(t, configFile(t, s, ""))
+	publish(t, k)
+	k.reader(t, "ann@example.org")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx) }()
+	arrive := func(n int) {
+		t.Helper()
+		for range 1500 {
+			if files, _ := filepath.Glob(filepath.Join(s.dir, "*.eml")); len(files) >= n {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("mail %d does not come", n)
+	}
+	arrive(1)
+	if err := k.Subscribe(ctx, Reader{Address: "new@example.org", Zone: "UTC"}); err != nil {
+		t.Fatal(err)
+	}
+	arrive(2)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	all := s.received(t)
+	if len(all) != 2 || all[0].to != "ann@example.org" || !strings.Contains(all[0].text, "Fast training & more") || all[1].to != "new@example.org" {
+		t.Errorf("%+v", all)
+	}
+	for _, want := range []string{"feed=arXiv state=got new=2", "an entry is left out", "reader=ann@example.org day=2026-03-04 state=sent"} {
+		if !strings.Contains(k.log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, k.log.String())
+		}
+	}
+	if strings.Contains(k.log.String(), "?t=") || strings.Contains(k.log.String(), smtpPassword) {
+		t.Errorf("the log holds a secret:\n%s", k.log.String())
+	}
 }
