@@ -77,7 +77,11 @@ func serve(c *cobra.Command, f *serveFlags) error {
 	if err != nil {
 		return err
 	}
-	s, err := hub.New(hub.Options{Papers: hub.Papers(), Runs: f.runs, State: db, Measure: hub.Reproduce, Password: password, Public: public})
+	abstracts, err := digest.Abstracts(c.Context(), db)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	s, err := hub.New(hub.Options{Papers: hub.Papers(), Texts: abstracts, Runs: f.runs, State: db, Measure: hub.Reproduce, Password: password, Public: public})
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
