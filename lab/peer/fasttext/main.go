@@ -60,7 +60,7 @@ func comparisons() []comparison {
 			comparison{"sections", "softmax", 10, 2, 2_000_000, 0.5, 10, threads},
 			comparison{"sections", "softmax", 100, 2, 2_000_000, 0.5, 10, threads},
 			comparison{"gosrc", "softmax", 10, 2, 10_000_000, 0.5, 5, threads},
-			comparison{"names", "tree", 10, 2, 10_000_000, 2, 25, threads},
+			comparison{"names", "tree", 10, 2, 10_000_000, 1, 25, threads},
 		)
 	}
 	return all
