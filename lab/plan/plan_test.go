@@ -18,9 +18,9 @@ import (
 
 func TestShapes(t *testing.T) {
 	last := 0.0
-	for n := 12e3; n < 1e9; n *= 1.1 {
+	for n := 8e3; n < 1e9; n *= 1.1 {
 		s := ShapeOf(n)
-		if off := s.Weights() / n; off < 0.75 || off > 1.33 {
+		if off := s.Weights() / n; off < 0.65 || off > 1.55 {
 			t.Errorf("%v for %v weights has %v", s, n, s.Weights())
 		}
 		if s.Weights() < last {

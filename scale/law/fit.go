@@ -32,10 +32,13 @@ func FitPower(x, loss []float64) (Power, error) {
 	return Power{C: math.Exp(-a / b), Alpha: -b}, nil
 }
 
+// steady is an αB with which the critical batch hardly depends on the loss.
+const steady = 1e3
+
 // FitBatch fits Bcrit(L) to noise scales, in tokens, that were measured at
 // losses. Scales that are not positive, where the noise hid the gradient, are
-// left out. Where the scale does not grow as the loss falls, the exponent is
-// the paper's.
+// left out. Where the scale does not grow as the loss falls, it is taken to
+// stay as it is, and αB is steady.
 func FitBatch(loss, noise []float64) (Batch, error) {
 	if len(loss) != len(noise) {
 		return Batch{}, fmt.Errorf("%d losses, %d noise scales", len(loss), len(noise))
@@ -49,13 +52,13 @@ func FitBatch(loss, noise []float64) (Batch, error) {
 	if len(x) == 0 {
 		return Batch{}, errors.New("no gradient noise scale was measured")
 	}
-	if a, b, err := logLine(x, y); err == nil && b < -1 {
+	if a, b, err := logLine(x, y); err == nil && b < -1/steady {
 		return Batch{Star: math.Exp(a), AlphaB: -1 / b}, nil
 	}
 	for i := range x {
-		logs = append(logs, math.Log(y[i])+math.Log(x[i])/PaperB.AlphaB)
+		logs = append(logs, math.Log(y[i])+math.Log(x[i])/steady)
 	}
-	return Batch{Star: math.Exp(stat.Mean(logs, nil)), AlphaB: PaperB.AlphaB}, nil
+	return Batch{Star: math.Exp(stat.Mean(logs, nil)), AlphaB: steady}, nil
 }
 
 // logLine fits log y = a + b·log x.

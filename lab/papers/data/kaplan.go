@@ -78,7 +78,7 @@ func kaplan(r *experiment.Run) error {
 	e := &scalingRun{Run: r, options: plan.Options{
 		Recipe:   "lm-xs",
 		Settings: []string{"tokenizer=bytes", "batch=8", "precision=bf16", "evaluate.windows=128"},
-		Shapes:   []plan.Shape{plan.NewShape(2, 32), plan.NewShape(2, 48), plan.NewShape(2, 64), plan.NewShape(2, 96), plan.NewShape(3, 96)},
+		Shapes:   []plan.Shape{plan.NewShape(2, 32), plan.NewShape(2, 48), plan.NewShape(2, 64), plan.NewShape(3, 80), plan.NewShape(3, 96)},
 		Steps:    512, Seed: 1, Note: r.Progress,
 	}}
 	if r.Quick {
@@ -252,7 +252,7 @@ func (e *scalingRun) shapes() error {
 // planned compares the planned size with half and twice of it, and with sizes
 // and steps that grow alike, at equal arithmetic.
 func (e *scalingRun) planned() error {
-	flops := 8e11
+	flops := 6e11
 	if e.Quick {
 		flops = 6e10
 	}
