@@ -167,10 +167,16 @@ func (r *Result) Judge() {
 	}
 }
 
-// Measured is what the bar was held against, in words.
+// Measured is what the bar was held against, in words; without a bar, how the
+// method compares with the baseline, if there is one.
 func (f *Figure) Measured() string {
-	if f.Bar == nil {
+	switch {
+	case f.Bar == nil && f.Baseline == nil:
 		return Number(f.Method.Median) + unit(f.Unit)
+	case f.Bar == nil && f.Unit == "%":
+		return fmt.Sprintf("%+.4g", f.Method.Median-f.Baseline.Median) + unit(f.Unit)
+	case f.Bar == nil:
+		return Number(f.Ratio) + "×"
 	}
 	switch f.Bar.Of {
 	case OfRatio, OfSpeedup:
