@@ -8,10 +8,13 @@
 // running maximum and sum for each row; the backward pass computes tiles again.
 //
 // Gradient filter: a tile whose softmax is below ε everywhere, and which holds
-// no row's target, adds nothing that matters to dX and dW and is skipped. The
+// no row's target, adds nothing that matters to dX and is skipped there. The
 // paper computes such a tile's logits again to see that; here the forward pass
 // keeps each row's largest logit in each tile, so that a skipped tile costs
-// nothing at all.
+// nothing at all. For dW this holds when a trained model is trained on; from
+// scratch, what is below ε everywhere is nearly everything, and it is by those
+// many small gradients that unlikely tokens are learnt to be unlikely. So dW is
+// filtered only on request, as the paper has it for pretraining.
 //
 // Vocabulary order: tokens are taken in descending order of their mean logit,
 // so that unlikely ones share tiles. The mean logit of token v is x̄·wᵥ with x̄
@@ -39,10 +42,11 @@ import (
 // gradients it takes some MiB, hardly depending on the vocabulary. Its zero
 // value is exact; NewCut has the paper's settings.
 type Cut struct {
-	Filter  float64 `set:"filter" range:"[0,1)" help:"softmax below which a tile's gradient is skipped, ε; 0: the exact gradient"`
-	Sort    bool    `set:"sort" help:"tokens in the order of their mean logit, so that more tiles can be skipped"`
-	Z       float64 `set:"z" range:"[0,inf)" help:"weight of the square of log Σ exp, which keeps logits from drifting"`
-	Kahan   bool    `set:"kahan" help:"sum the tiles' gradients with compensation for rounding"`
+	Filter float64 `set:"filter" range:"[0,1)" help:"softmax below which a tile's gradient is skipped, ε; 0: the exact gradient"`
+	Head   bool    `set:"head" help:"filter the gradient of the head too: faster, for models that are trained already"`
+	Sort   bool    `set:"sort" help:"tokens in the order of their mean logit, so that more tiles can be skipped"`
+	Z      float64 `set:"z" range:"[0,inf)" help:"weight of the square of log Σ exp, which keeps logits from drifting"`
+	Kahan  bool    `set:"kahan" help:"sum the tiles' gradients with compensation for rounding"`
 
 	// SoftCap is c of a model whose logits are c·tanh(z/c); 0: z as it is.
 	SoftCap float64
@@ -54,20 +58,21 @@ type Cut struct {
 
 var _ Head = (*Cut)(nil)
 
-// NewCut returns a Cut with the settings of the paper.
+// NewCut returns a Cut with the paper's settings for pretraining.
 func NewCut() *Cut { return &Cut{Filter: 1.0 / 4096, Sort: true} }
 
 // Skipped tells how many of the tiles of all backward passes so far were
 // skipped.
 func (c *Cut) Skipped() (skipped, tiles int64) { return c.skipped.Load(), c.tiles.Load() }
 
-// Tiles have headRows rows. With those many tokens they have 4 MiB of logits,
-// large enough for the matrix products to run at full speed; with a filter they
-// are smaller, so that more of them can be skipped.
+// Tiles of the exact form have headRows rows by cutTokens. With a filter, tiles
+// have fewer tokens, and blocks of their rows are skipped one by one. Both have 4
+// MiB of logits at most, enough for the matrix products to run at full speed.
 const (
 	cutTokens    = 2048
-	filterRows   = 256
+	filterRows   = 2048
 	filterTokens = 512
+	filterBlock  = 256
 )
 
 // CutCrossEntropy is CrossEntropy in tiles of rows by tokens, exactly. It takes
@@ -125,6 +130,7 @@ type cutPass struct {
 	targets      []int32
 	n, d, v      int
 	rows, tokens int     // of a tile
+	block        int     // rows that are skipped together
 	scale        float32 // of the gradient
 
 	max, sum, losses []float32 // [n]: of the logits of a row so far, of exp(logit-max), and first the target's logit
@@ -143,6 +149,10 @@ func (c *Cut) begin(t *grad.Tape, x, w *grad.Var, targets []int32, counted int) 
 	p.rows, p.tokens = headRows, cutTokens
 	if c.Filter > 0 {
 		p.rows, p.tokens = filterRows, filterTokens
+	}
+	p.block = min(p.rows, filterBlock)
+	if c.Filter == 0 {
+		p.block = p.rows
 	}
 	p.rows, p.tokens = min(p.rows, p.n), min(p.tokens, p.v)
 	p.scale = float32(1 / float64(max(counted, 1)))
@@ -337,36 +347,50 @@ func (p *cutPass) backward(dx, dw []float32) {
 	sx, sw := p.summed(dx, p.rows, p.n), p.summedHead(dw)
 	defer sx.free()
 	defer sw.free()
-	skipped, tiles := 0, 0
+	headToo := dw != nil && !p.cut.Head // skipped blocks still add to the head's gradient
 	for first := 0; first < p.v; first += p.tokens {
 		wide := min(p.tokens, p.v-first)
 		var w []float32 // gathered once it is needed
-		for row := 0; row < p.n; row += p.rows {
-			rows := min(p.rows, p.n-row)
-			tiles++
-			if p.skips(live, first, row, rows) {
-				skipped++
-				continue
+		for row := 0; row < p.n; {
+			rows, skip := p.stretch(live, first, row)
+			if !skip || headToo {
+				if w == nil {
+					w = p.head(head, first, wide)
+				}
+				k := cutTile{p: p, row: row, rows: rows, first: first, wide: wide, logits: logits[:rows*wide], capped: capped, head: w}
+				k.multiply()
+				cutLoop.Run(par.Pieces(rows, softmaxRows), k, softmaxGrad)
+				if dx != nil && !skip {
+					sx.add(p, precision.GradInput, row, matmul.Args{M: rows, N: p.d, K: wide, A: k.logits, B: w})
+				}
+				if dw != nil {
+					sw.add(p, precision.GradWeight, first, matmul.Args{M: wide, N: p.d, K: rows, A: k.logits, TransA: true, B: p.x.Data[row*p.d : (row+rows)*p.d]})
+				}
 			}
-			if w == nil {
-				w = p.head(head, first, wide)
-			}
-			k := cutTile{p: p, row: row, rows: rows, first: first, wide: wide, logits: logits[:rows*wide], capped: capped, head: w}
-			k.multiply()
-			cutLoop.Run(par.Pieces(rows, softmaxRows), k, softmaxGrad)
-			if dx != nil {
-				sx.add(p, precision.GradInput, row, matmul.Args{M: rows, N: p.d, K: wide, A: k.logits, B: w})
-			}
-			if dw != nil {
-				sw.add(p, precision.GradWeight, first, matmul.Args{M: wide, N: p.d, K: rows, A: k.logits, TransA: true, B: p.x.Data[row*p.d : (row+rows)*p.d]})
-			}
+			row += rows
 		}
 		if w != nil {
 			p.scatter(&sw, dw, first, wide)
 		}
 	}
-	p.cut.tiles.Add(int64(tiles))
-	p.cut.skipped.Add(int64(skipped))
+}
+
+// stretch is the number of rows from row on, at most those of a tile, whose
+// blocks are all skipped, or are not.
+func (p *cutPass) stretch(live []float32, first, row int) (rows int, skip bool) {
+	for rows < p.rows && row+rows < p.n {
+		block := min(p.block, p.rows-rows, p.n-row-rows)
+		s := p.skips(live, first, row+rows, block)
+		if rows > 0 && s != skip {
+			break
+		}
+		p.cut.tiles.Add(1)
+		if skip = s; skip {
+			p.cut.skipped.Add(1)
+		}
+		rows += block
+	}
+	return rows, skip
 }
 
 // thresholds are the logits from which a row's softmax reaches the filter.

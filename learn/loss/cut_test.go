@@ -45,7 +45,7 @@ func TestFilter(t *testing.T) {
 	p := trained(n, d, v)
 	mean, _, dx, dw := p.naive()
 	for _, sort := range []bool{false, true} {
-		c := &loss.Cut{Filter: eps, Sort: sort}
+		c := &loss.Cut{Filter: eps, Head: true, Sort: sort}
 		tape := grad.NewTape(new(memory.Arena))
 		x, w := grad.Leaf(tensor.From(p.x, n, d)), grad.Leaf(tensor.From(p.w, v, d))
 		y := c.CrossEntropy(tape, x, w, p.targets, nil)
@@ -68,6 +68,23 @@ func TestFilter(t *testing.T) {
 			if missing := math.Abs(float64(g) - dw[i]); missing > eps*largest+1e-6 {
 				t.Fatalf("sort %v: element %d of the head's gradient is off by %v", sort, i, missing)
 			}
+		}
+	}
+}
+
+// TestTheHeadIsExactUnlessAsked filters the gradient of x alone.
+func TestTheHeadIsExactUnlessAsked(t *testing.T) {
+	p := trained(600, 8, 5000)
+	_, _, dx, dw := p.naive()
+	for _, sort := range []bool{false, true} {
+		c := &loss.Cut{Filter: 1.0 / 4096, Sort: sort}
+		tape := grad.NewTape(new(memory.Arena))
+		x, w := grad.Leaf(tensor.From(p.x, p.n, p.d)), grad.Leaf(tensor.From(p.w, p.v, p.d))
+		tape.Backward(c.CrossEntropy(tape, x, w, p.targets, nil))
+		near(t, "gradient of x", x.Grad, dx, 0.02)
+		near(t, "gradient of w", w.Grad, dw, 1e-5)
+		if skipped, _ := c.Skipped(); skipped == 0 {
+			t.Error("nothing was skipped")
 		}
 	}
 }
@@ -97,7 +114,7 @@ func TestTheTargetIsNeverSkipped(t *testing.T) {
 	p.w[0] = 30
 	_, _, dx, dw := p.naive()
 	for _, sort := range []bool{false, true} {
-		c := &loss.Cut{Filter: 0.01, Sort: sort}
+		c := &loss.Cut{Filter: 0.01, Head: true, Sort: sort}
 		tape := grad.NewTape(new(memory.Arena))
 		x, w := grad.Leaf(tensor.From(p.x, 1, d)), grad.Leaf(tensor.From(p.w, v, d))
 		tape.Backward(c.CrossEntropy(tape, x, w, p.targets, nil))
