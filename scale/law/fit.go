@@ -183,6 +183,10 @@ func newFit(points []Point, second func(Point) float64, law form) (*fit, error) 
 // huber is the residual, of the logarithm, from which it counts linearly.
 const huber = 1e-2
 
+// Exponents outside of these bounds are penalised: points that say little of
+// one would else let it grow without end.
+const lowest, highest = 0.01, 2
+
 // objective is the Huber loss of the residuals, and its gradient where that is
 // not nil.
 func (f *fit) objective(x, grad []float64) float64 {
@@ -195,6 +199,13 @@ func (f *fit) objective(x, grad []float64) float64 {
 		sum += slope * (r - slope/2)
 		for k := range grad {
 			grad[k] += slope * own[k]
+		}
+	}
+	for _, k := range []int{1, 3} {
+		out := x[k] - min(max(x[k], math.Log(lowest)), math.Log(highest))
+		sum += out * out / 2
+		if grad != nil {
+			grad[k] += out
 		}
 	}
 	if math.IsNaN(sum) {

@@ -199,6 +199,23 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+// TestBootstrapOfLittle holds that an interval stays sensible where noise hides
+// an exponent.
+func TestBootstrapOfLittle(t *testing.T) {
+	planted := SizeSteps{1e9, 0.15, 30, 0.5}
+	s := rng.New(5, 2)
+	var points []Point
+	for _, n := range []float64{2e4, 3e4, 4e4} {
+		for _, steps := range []float64{100, 130, 160} {
+			points = append(points, Point{N: n, S: steps, Loss: planted.Loss(n, steps) * (1 + 0.03*s.Normal())})
+		}
+	}
+	i, err := Bootstrap(points, 200, func(l SizeSteps) float64 { return l.Loss(1e4, 400) })
+	if err != nil || !(i.Lo > 0.5*planted.Loss(1e4, 400) && i.Hi < 6*planted.Loss(1e4, 400)) {
+		t.Errorf("%+v, %v; planted %v", i, err, planted.Loss(1e4, 400))
+	}
+}
+
 // line is a task whose gradient is known: the loss of a batch is the mean of
 // (w·a - b)²/2 with a and b drawn anew.
 type line struct {

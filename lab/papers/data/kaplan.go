@@ -33,7 +33,8 @@ misleads.`,
 Plans are made for model=llama with attention and dense feed-forward. Later work with schedules matched to
 each run's length (Chinchilla) favours smaller models on more text, so the paper's constants serve only for
 comparison. Short ladders tell little of the converged loss, and with it of the early stop. A law fitted over
-a narrow range of sizes should not be stretched far: the planner goes to ten times the largest rung.`,
+a narrow range of sizes should not be stretched far, nor one of short runs to long ones, whose best steady
+rate is lower: the plan says how far it goes.`,
 			Claims: []card.Claim{
 				{What: "range over which loss follows a power law", Figure: "more than 7 orders of magnitude"},
 				{What: "compute-optimal number of parameters N for compute C", Figure: "N ∝ C^0.73"},
@@ -254,7 +255,7 @@ func (e *scalingRun) shapes() error {
 func (e *scalingRun) planned() error {
 	flops := 6e11
 	if e.Quick {
-		flops = 6e10
+		flops = 4e10
 	}
 	c, err := e.model.Compute(flops)
 	if err != nil {
