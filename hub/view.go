@@ -225,8 +225,8 @@ func meaning(f *result.Figure) string {
 }
 
 // reason is why a result does not hold, where its headline does not say it.
-func reason(r *result.Result) string {
-	if f := r.Headline(); f != nil && strings.HasPrefix(r.Reason, f.Name+": ") {
+func reason(e *catalogue.Entry, r *result.Result) string {
+	if f := r.Headline(e.Card.Headline); f != nil && strings.HasPrefix(r.Reason, f.Name+": ") {
 		return ""
 	}
 	return r.Reason

@@ -111,7 +111,7 @@ func printPapers(entries []papers.Entry, asJSON bool) error {
 	for _, e := range entries {
 		measured := string(e.Status())
 		if e.Result != nil {
-			f := e.Result.Headline()
+			f := e.Result.Headline(e.Card.Headline)
 			measured = fmt.Sprintf("%s: %s %s", e.Verdict(), f.Name, f.Measured())
 		}
 		fmt.Fprintf(w, "%03d\t%s\t%s\t%s\t%s\n", e.Number, e.Slug, e.Family, measured, e.Title)

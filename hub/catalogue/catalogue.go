@@ -60,7 +60,7 @@ func (e *Entry) Verdict() string {
 // Headline is the measured figure to show first, nil if nothing was measured.
 func (e *Entry) Headline() *result.Figure {
 	if r := e.Result(); r != nil {
-		return r.Headline()
+		return r.Headline(e.Card.Headline)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ type Card struct {
 	Use     string   `toml:"use" json:"use"`         // how it is, or will be, switched on
 	Limits  string   `toml:"limits" json:"limits"`
 	Claims  []Claim  `toml:"claim" json:"claims"`
+	// Headline names the measured figure to show first; "": the first outcome.
+	Headline string `toml:"-" json:"-"`
 }
 
 // Claim is a figure the paper states.

@@ -37,7 +37,7 @@ the baseline if less than the bar; *no*: not shown here.
 		if e.Status() != card.Working {
 			continue
 		}
-		f := e.Result.Headline()
+		f := e.Result.Headline(e.Card.Headline)
 		fmt.Fprintf(&b, "| %d | [%s](#%s) | %s: %s | %s: %s | %s | **%s** |\n", e.Number, e.Slug, e.Slug,
 			cell(e.Claims[0].What), cell(e.Claims[0].Figure), cell(f.Name), cell(f.Measured()), f.Bar, e.Verdict())
 	}

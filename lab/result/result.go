@@ -269,9 +269,12 @@ func close(a, b float64) bool {
 	return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b))
 }
 
-// Headline is the figure to show first: of those with a bar the first outcome,
-// else the first ratio, else the first of all.
-func (r *Result) Headline() *Figure {
+// Headline is the figure to show first: the one of that name, or of those with a
+// bar the first outcome, else the first ratio, else the first of all.
+func (r *Result) Headline(name string) *Figure {
+	if i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name }); i >= 0 {
+		return &r.Figures[i]
+	}
 	rank := map[Kind]int{Ratio: 1, Outcome: 2}
 	var best *Figure
 	for i := range r.Figures {

@@ -33,6 +33,7 @@ to go by. The control to beat is plain training on as many samples.`,
 			Limits: `Accuracy alone proves nothing: plain training on as many samples, with its schedule refitted, and pruning
 without the weights come within half a point as well. Both controls are printed beside the figures. The
 training loss that a run reports is that of the weighted, harder batches: it lies above that of a plain run.`,
+			Headline: "samples trained on",
 			Claims: []card.Claim{
 				{What: "overall cost at equal accuracy, CIFAR-10/100, ImageNet-1K and ADE20K, against full data", Figure: "40% saved", Ratio: 1.67},
 				{What: "cost of pre-training MAE and of a diffusion model, against full data", Figure: "24.8% and 27% saved", Ratio: 1.33},

@@ -36,6 +36,7 @@ shorten training, and at large batches; a well-tuned AdamW leaves less to gain.`
 			Limits: `
 Four buffers per weight, previous gradient included, against Adam's two. The learning rate has to be tuned
 afresh, typically 3 to 10 times that of AdamW.`,
+			Headline: "best test loss at equal steps, batch 128",
 			Claims: []card.Claim{
 				{What: "epochs to equal or better quality, against the usual optimiser, ViT, MAE and GPT-2", Figure: "0.5×", Ratio: 2},
 				{What: "batch sizes tolerated", Figure: "1k–32k"},

@@ -44,6 +44,7 @@ activations can be split across ranks that compute the same. It should pay when 
 				`(build tag mpi, from Go) is for machines that lack it. The optimiser is AdamW. Stage 3 collects weights twice a step, so slow links show; ` +
 				`tied embeddings are collected once more in each pass. Saving activations in parts is for Go programs whose ranks compute the same ` +
 				`(dist.Activations). Memory for more ranks than one machine holds is simulated.`,
+			Headline: "weights that differ from data parallelism after 50 steps, stage 3",
 			Claims: []card.Claim{
 				{What: "memory of model states per device, all three stages, against data parallelism; 7.5B parameters, 64 devices", Figure: "120 → 1.88 GB", Ratio: 63.8},
 				{What: "trainable model size, against earlier systems; over 100B parameters on 400 GPUs", Figure: "8×", Ratio: 8},

@@ -33,6 +33,7 @@ trained from scratch.`,
 			Use: "--set loss=cut, with loss.head=true to train on a trained model (auto takes the exact form from 16,384 tokens on)",
 			Limits: `Below some ten thousand tokens the logits are small and computing them twice only costs time. Early in training little
 can be left out. The filter drops gradients below 1/4096 of a row's weight, which is not exact; loss.filter=0 is.`,
+			Headline: "N 2048, D 256, V 131072: MiB beyond E, C and gradients",
 			Claims: []card.Claim{
 				{What: "memory of the loss, Gemma 2 2B", Figure: "24 GB to 1 MB"},
 				{What: "memory of the output layer with its loss, Gemma 2 2B", Figure: "28 GB to 1 GB", Ratio: 28},

@@ -28,6 +28,7 @@ between slow and fast memory falls with the size of the latter. Blocks that a fi
 			Limits: `For short sequences the matrix of weights fits in a core's cache and little is gained. The order with queries outside,
 of FlashAttention-2 and the default here, moves less and is easier to spread over cores. The butterfly is another model: its
 tokens see fewer of those before them.`,
+			Headline: "S 4096: forward and backward",
 			Claims: []card.Claim{
 				{What: "training time, GPT-2 against Hugging Face's", Figure: "3×", Ratio: 3},
 				{What: "training time, BERT-large", Figure: "15% less", Ratio: 1.15},
