@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -33,6 +34,9 @@ type Bounds struct {
 
 // loShare is Hi/Lo where the test shows no climb.
 const loShare = 4
+
+// ErrSteady is the error of a range test that went well at all its rates.
+var ErrSteady = errors.New("the score neither falls nor turns ragged")
 
 // FindBounds reads the bounds off a range test, as Smith (WACV 2017, section
 // 3.3) does by eye: Lo is where the score begins to climb, the lowest rate
@@ -71,7 +75,7 @@ func FindBounds(c Curve) (Bounds, error) {
 		end, s, more = turn(y[:hi+1], begin, noiseOf(y[:hi+1]))
 	}
 	if !ok {
-		return Bounds{}, fmt.Errorf("the score neither falls nor turns ragged up to the rate %.4g; test higher rates", c.Rates[len(c.Rates)-1])
+		return Bounds{}, fmt.Errorf("%w up to the rate %.4g; test higher rates", ErrSteady, c.Rates[len(c.Rates)-1])
 	}
 	b := Bounds{Hi: c.Rates[hi], HiConfidence: sure, Lo: c.Rates[hi] / loShare}
 	if climbs {

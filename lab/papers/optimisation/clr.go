@@ -1,6 +1,7 @@
 package optimisation
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -159,6 +160,10 @@ func clrOnFashion(r *experiment.Run, f *fashion, name string, epochs, testEpochs
 		return err
 	}
 	bounds, charged, err := f.rangeTest(r, name, testEpochs, model)
+	if errors.Is(err, schedule.ErrSteady) && name != "mlp" {
+		r.Note("No cycles for this net: %v. Its range test was repeated with higher rates, as far as the time allows.", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
