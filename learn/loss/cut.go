@@ -11,10 +11,8 @@
 // no row's target, adds nothing that matters to dX and is skipped there. The
 // paper computes such a tile's logits again to see that; here the forward pass
 // keeps each row's largest logit in each tile, so that a skipped tile costs
-// nothing at all. For dW this holds when a trained model is trained on; from
-// scratch, what is below ε everywhere is nearly everything, and it is by those
-// many small gradients that unlikely tokens are learnt to be unlikely. So dW is
-// filtered only on request, as the paper has it for pretraining.
+// nothing at all. dW is filtered on request only: the paper leaves it whole when
+// a model is trained from scratch.
 //
 // Vocabulary order: tokens are taken in descending order of their mean logit,
 // so that unlikely ones share tiles. The mean logit of token v is x̄·wᵥ with x̄
