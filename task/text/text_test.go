@@ -3,6 +3,7 @@ package text
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -310,7 +311,7 @@ func TestDiverged(t *testing.T) {
 	for _, loss := range losses {
 		dir := t.TempDir()
 		_, err := Train(context.Background(), settings(t, "data="+data, "loss="+loss, "lr=1e20", "threads=1"), Options{Dir: dir})
-		if err == nil || !strings.Contains(err.Error(), "lower lr (now 1e+20)") {
+		if !errors.Is(err, ErrDiverged) || !strings.Contains(err.Error(), "lower lr (now 1e+20)") {
 			t.Errorf("%s: %v", loss, err)
 		}
 		if Is(dir) {

@@ -2,6 +2,7 @@ package text
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -46,6 +47,9 @@ type Outcome struct {
 	Interrupted bool    // the context was cancelled: the model is what was learned by then
 	Memory      memory.Usage
 }
+
+// ErrDiverged is the error of a run whose learning rate was too high.
+var ErrDiverged = errors.New("training diverged")
 
 // Train trains a model and writes its directory. Cancelling the context ends
 // training in good order; the model learned so far is written.
@@ -228,7 +232,7 @@ func (t *trainer) train(ctx context.Context, progress func(Progress)) (tokens in
 	close(stop)
 	watching.Wait()
 	if diverged.Load() || !simd.Finite(t.input.table) {
-		return int(seen.Load()), math.NaN(), fmt.Errorf("training diverged: the weights are no longer finite numbers; lower lr (now %g)", t.Rate)
+		return int(seen.Load()), math.NaN(), fmt.Errorf("%w: the weights are no longer finite numbers; lower lr (now %g)", ErrDiverged, t.Rate)
 	}
 	for _, l := range losses {
 		loss += l
