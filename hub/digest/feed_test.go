@@ -26,7 +26,7 @@ const atomFeed = `<?xml version="1.0" encoding="UTF-8"?>
 
 const dailyFeed = `[
 {"paper":{"id":"2603.01234","title":"Fast training & more","summary":"S","upvotes":31,"publishedAt":"2026-03-03T20:00:00.000Z","authors":[{"name":"Ann Example","hidden":false},{"name":""}]},"numComments":3},
-{"paper":{"id":"2603.07777","title":"Another‮ one","summary":"S","upvotes":-3,"publishedAt":"2026-03-04T02:00:00.000Z","authors":[]}},
+{"paper":{"id":"2603.07777","title":"Another\u202e one","summary":"S","upvotes":-3,"publishedAt":"2026-03-04T02:00:00.000Z","authors":[]}},
 {"paper":{"id":"2603.08888","title":"Votes in words","upvotes":"many","publishedAt":"2026-03-04T02:00:00.000Z"}},
 {"paper":{"id":"../../etc","title":"Not an identifier","publishedAt":"2026-03-04T02:00:00.000Z"}},
 7,

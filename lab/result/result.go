@@ -269,9 +269,13 @@ func close(a, b float64) bool {
 	return a == b || math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b))
 }
 
-// Headline is the figure to show first: the one of that name, or of those with a
-// bar the first outcome, else the first ratio, else the first of all.
+// Headline is the figure to show first: where the result does not hold, the one
+// that is the reason; else the one of that name, or of those with a bar the first
+// outcome, else the first ratio, else the first of all.
 func (r *Result) Headline(name string) *Figure {
+	if i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Verdict != "" && f.Verdict == r.Verdict }); i >= 0 && r.Verdict != Holds {
+		return &r.Figures[i]
+	}
 	if i := slices.IndexFunc(r.Figures, func(f Figure) bool { return f.Name == name }); i >= 0 {
 		return &r.Figures[i]
 	}

@@ -143,3 +143,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestHeadline(t *testing.T) {
+	exact := Figure{Name: "exact", Kind: Exact, Method: Of(1), Bar: bar(OfValue, Equals, 1)}
+	exact.Settle()
+	for _, c := range []struct {
+		figures    []Figure
+		name, want string
+	}{
+		{[]Figure{exact, figure("ratio", Holds)}, "", "ratio"},
+		{[]Figure{exact, figure("ratio", Holds)}, "exact", "exact"},
+		{[]Figure{exact, figure("ratio", Holds), figure("missed", No)}, "ratio", "missed"},
+		{[]Figure{figure("near", Direction), figure("ratio", Holds)}, "ratio", "near"},
+		{[]Figure{exact}, "not there", "exact"},
+	} {
+		r := Result{Figures: c.figures}
+		r.Judge()
+		if got := r.Headline(c.name); got.Name != c.want {
+			t.Errorf("%d figures, %q preferred: %s, want %s", len(c.figures), c.name, got.Name, c.want)
+		}
+	}
+}

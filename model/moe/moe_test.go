@@ -456,8 +456,7 @@ func TestNoSortedCopyIsKept(t *testing.T) {
 	peak := map[string]int64{}
 	for _, dispatch := range []string{"dropless", "scatter"} {
 		b := newBench(t, n, &FFN{Routing: Routing{Experts: experts, K: k, Normalize: true}, Dispatch: dispatch}, shape)
-		x := b.tape.Input(b.x.Tensor)
-		x = grad.Scale(b.tape, b.x, 1)
+		x := grad.Scale(b.tape, b.x, 1)
 		before := b.arena.Usage().Live[memory.Activations]
 		b.Forward(b.tape, x, b.residual)
 		kept := (b.arena.Usage().Live[memory.Activations] - before) / 4

@@ -119,10 +119,9 @@ type step struct {
 
 // walk is the way through a tree: depth steps from node first on.
 type walk struct {
-	first  uint32
-	depth  int
-	values int // of a leaf
-	leaf   []int32
+	first uint32
+	depth int
+	leaf  []int32
 }
 
 // compile builds the predictor.

@@ -72,10 +72,7 @@ func NewJob(s *Settings) (*Job, error) {
 }
 
 // LoadOptions say how the data of the run is read.
-func (s *Settings) LoadOptions() LoadOptions {
-	o := s.DataOptions
-	return LoadOptions{Valid: o.Valid, Fraction: o.Fraction, Limit: o.Limit, Size: o.Size}
-}
+func (s *Settings) LoadOptions() LoadOptions { return LoadOptions(s.DataOptions) }
 
 // NewJobOn is NewJob on data that has been read already. Jobs may share it.
 func NewJobOn(s *Settings, d *Dataset) (*Job, error) {

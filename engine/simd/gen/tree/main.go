@@ -110,7 +110,7 @@ func (s shape) next(rows, i, last, grad, stride Register) (row, at Register) {
 	LEAQ(Mem{Base: i, Disp: ahead}, later)
 	CMPQ(later, last)
 	CMOVQGT(last, later)
-	MOVL(Mem{Base: rows, Index: later, Scale: 4}, later.(GPVirtual).As32())
+	MOVL(Mem{Base: rows, Index: later, Scale: 4}, later.As32())
 	IMULQ(stride, later)
 	PREFETCHT0(Mem{Base: grad, Index: later, Scale: 1})
 	if s.lanes > 16 {
