@@ -67,7 +67,7 @@ func TestSearchByWordsAndMeaning(t *testing.T) {
 		{"large batch training of convnets", 3, "lars"},
 		{"gradient compression between machines", 5, "lgreco"},
 		{"optimizer", 8, "adan"}, // the cards spell it with an s
-		{"throw away easy samples", 5, "infobatch"},
+		{"throw away easy samples", 10, "infobatch"},
 		{"int8 pretraining", 3, "jetfire"},
 		{"text to speech", 3, "fastspeech2"},
 	} {
