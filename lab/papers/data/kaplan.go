@@ -83,7 +83,8 @@ func kaplan(r *experiment.Run) error {
 		Steps:    512, Seed: 1, Note: r.Progress,
 	}}
 	if r.Quick {
-		e.options.Shapes, e.options.Steps = e.options.Shapes[:3], 128
+		e.options.Shapes, e.options.Steps = e.options.Shapes[:3], 112
+		e.options.Settings = append(e.options.Settings, "evaluate.windows=48")
 	}
 	for _, step := range []func() error{e.planted, e.table, e.climb, e.heldOut, e.shapes, e.planned} {
 		if err := step(); err != nil {
@@ -255,7 +256,7 @@ func (e *scalingRun) shapes() error {
 func (e *scalingRun) planned() error {
 	flops := 6e11
 	if e.Quick {
-		flops = 4e10
+		flops = 3e10
 	}
 	c, err := e.model.Compute(flops)
 	if err != nil {
