@@ -60,7 +60,9 @@ func TestPackages(t *testing.T) {
 // The machine's own lists, where there are any.
 func TestInstalledPackages(t *testing.T) {
 	d, _ := Lookup("debpkg")
-	if _, err := d.Find(); err != nil {
+	if _, err := d.Find(); err != nil && os.Getenv("HASTEN_FULL") == "1" {
+		t.Fatal(err)
+	} else if err != nil {
 		t.Skip(err)
 	}
 	all, err := Packages()
